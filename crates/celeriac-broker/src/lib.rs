@@ -1,0 +1,1 @@
+//! The broker traits of celeriac: Broker, Consumer, Delivery, Settle

@@ -1,0 +1,1 @@
+//! In-process broker and result backend of celeriac: the reference implementation

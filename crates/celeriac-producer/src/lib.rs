@@ -1,0 +1,1 @@
+//! Encodes, routes and publishes celeriac tasks, and waits for their results

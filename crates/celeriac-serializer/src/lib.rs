@@ -1,0 +1,1 @@
+//! Serializers and compression of celeriac, by content type

@@ -1,0 +1,1 @@
+//! Conformance suites for celeriac brokers, result backends and serializers
