@@ -249,6 +249,8 @@ names! {
     ExchangeName, "exchange name", short_or_empty;
     /// The routing key of a message or the key of a binding: 0 to 255 bytes.
     RoutingKey, "routing key", short_or_empty;
+    /// The id that a reply repeats: 0 to 255 bytes.
+    CorrelationId, "correlation id", short_or_empty;
     /// The MIME type of a body or of a stored result, such as `application/json`.
     ContentType, "content type", mime;
 }
@@ -300,6 +302,12 @@ impl From<&QueueName> for RoutingKey {
     fn from(queue: &QueueName) -> Self {
         // Both hold at most 255 bytes, so no check is needed.
         Self(queue.0.clone())
+    }
+}
+
+impl From<&TaskId> for CorrelationId {
+    fn from(id: &TaskId) -> Self {
+        Self(id.0.clone())
     }
 }
 

@@ -1,0 +1,92 @@
+//! `Settle`: how deliveries end.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use celeriac_core::{Result, StoreResult, Timestamp};
+
+use crate::broker::Outgoing;
+use crate::delivery::{DeliveryTag, Requeue};
+
+/// The settling half of a broker: many deliveries at a time.
+///
+/// Users settle through [`Delivery`](crate::Delivery) and [`settle_all`](crate::settle_all); this is what a broker implements.
+#[async_trait]
+pub trait Settle: fmt::Debug + Send + Sync + 'static {
+    /// Carries out `batch`, in order, each settlement wholly or not at all.
+    ///
+    /// `Ok` means all of it is done, and `batch` may be left in any state. A tag that is not held any more (its lease was lost, its
+    /// broker closed) is passed over: the message is another's by now, so neither result nor follow-ups are written.
+    ///
+    /// # Errors
+    /// `batch` then holds, in order, what was *not* done, to be tried again.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: what was under way may or may not be done.
+    async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()>;
+
+    /// Hands one delivery back without waiting, because its receipt was dropped. Must not block and must not fail: what cannot be handed
+    /// back now comes back when its holder's lease ends.
+    fn abandon(&self, tag: DeliveryTag);
+}
+
+/// One delivery and how it ends.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The delivery.
+    pub tag: DeliveryTag,
+    /// How it ends.
+    pub verb: Verb,
+}
+
+/// How a delivery ends.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Verb {
+    /// Done.
+    Ack,
+    /// Refused.
+    Reject(Requeue),
+    /// To be delivered again at this instant; this delivery is not counted.
+    Park(Timestamp),
+    /// Done, with what follows.
+    Complete(Box<Completion>),
+}
+
+/// A task's end as one transition: what follows is published, the result is stored, the message is acknowledged.
+///
+/// A broker that is its own result backend ([`Broker::store_id`](crate::Broker::store_id)) does it atomically. Any other broker
+/// publishes `next` first and acknowledges then, so that a crash in between repeats the task and never loses it; it refuses a `result`
+/// as [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Completion {
+    /// The result to store; none when the task ignores it.
+    pub result: Option<StoreResult>,
+    /// The messages that follow: callbacks, the next step of a chain, a retry.
+    pub next: Vec<Outgoing>,
+}
+
+impl Completion {
+    /// Only the acknowledgement.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the result to store.
+    #[must_use]
+    pub fn result(mut self, result: StoreResult) -> Self {
+        self.result = Some(result);
+        self
+    }
+
+    /// Adds a message to publish.
+    #[must_use]
+    pub fn then(mut self, next: Outgoing) -> Self {
+        self.next.push(next);
+        self
+    }
+}
+
+fn _object_safe(_: &dyn Settle) {}

@@ -1,0 +1,562 @@
+//! The headers of a message: Celery's nineteen typed, the others kept as they came.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+use crate::name::{GroupId, TaskId, TaskName};
+use crate::time::WireTime;
+use crate::value::{Map, Value};
+
+/// The hard and the soft time limit of one task; `None` means the worker's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TimeLimits {
+    /// After this long the task is ended by force.
+    pub hard: Option<Duration>,
+    /// After this long the task is asked to end.
+    pub soft: Option<Duration>,
+}
+
+/// The headers that make a message a task.
+///
+/// # Wire format
+/// Message protocol 2, `docs/internals/protocol.rst` and `celery/app/amqp.py::as_task_v2` (celery 5.7); written in that order.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TaskHeaders {
+    /// The language of the sender: `rs` from here, `py` from Python.
+    pub lang: Cow<'static, str>,
+    /// The task's name.
+    pub task: TaskName,
+    /// The task's id.
+    pub id: TaskId,
+    /// A name to show instead of the task's.
+    pub shadow: Option<String>,
+    /// Not to be run before this instant.
+    pub eta: Option<WireTime>,
+    /// Not to be run after this instant.
+    pub expires: Option<WireTime>,
+    /// The group or chord header that the task belongs to.
+    pub group: Option<GroupId>,
+    /// The task's place in its group, from 0.
+    pub group_index: Option<i64>,
+    /// How many times it was retried.
+    pub retries: u32,
+    /// Its own time limits.
+    pub timelimit: TimeLimits,
+    /// The first task of the workflow.
+    pub root_id: Option<TaskId>,
+    /// The task that sent this one.
+    pub parent_id: Option<TaskId>,
+    /// The positional arguments, for people to read.
+    pub argsrepr: String,
+    /// The keyword arguments, for people to read.
+    pub kwargsrepr: String,
+    /// The process that sent it, as `gen<pid>@<host>`.
+    pub origin: Option<Arc<str>>,
+    /// Whether its result is not to be stored; `None` leaves it to the worker's task.
+    pub ignore_result: Option<bool>,
+    /// How often it was replaced by another signature.
+    pub replaced_task_nesting: u32,
+    /// The names of the stamps it bears.
+    pub stamped_headers: Option<Vec<String>>,
+    /// The stamps.
+    pub stamps: Map,
+    /// The MIME type of the body's compression; none when absent.
+    pub compression: Option<String>,
+    /// Headers that the protocol does not know: the user's, or another program's. They survive retries and hops.
+    pub extra: Map,
+    /// What was wrong with a header as it came; its value is kept in `extra`, under its own name.
+    malformed: Option<Box<str>>,
+}
+
+impl TaskHeaders {
+    /// Headers of a new task, everything else at its default.
+    #[must_use]
+    pub fn new(task: TaskName, id: TaskId) -> Self {
+        Self {
+            lang: Cow::Borrowed("rs"),
+            root_id: Some(id.clone()),
+            task,
+            id,
+            shadow: None,
+            eta: None,
+            expires: None,
+            group: None,
+            group_index: None,
+            retries: 0,
+            timelimit: TimeLimits::default(),
+            parent_id: None,
+            argsrepr: String::new(),
+            kwargsrepr: String::new(),
+            origin: None,
+            ignore_result: None,
+            replaced_task_nesting: 0,
+            stamped_headers: None,
+            stamps: Map::new(),
+            compression: None,
+            extra: Map::new(),
+            malformed: None,
+        }
+    }
+
+    /// Every header in the protocol's order, then the others.
+    fn for_each<E>(&self, mut put: impl FnMut(&str, Value) -> Result<(), E>) -> Result<(), E> {
+        let text = |text: &str| Value::Str(text.to_owned());
+        let maybe = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Str(text.to_owned()));
+        put("lang", text(&self.lang))?;
+        put("task", text(&self.task))?;
+        put("id", text(&self.id))?;
+        put("shadow", maybe(self.shadow.as_deref()))?;
+        put("eta", maybe(self.eta.as_ref().map(WireTime::as_str)))?;
+        put("expires", maybe(self.expires.as_ref().map(WireTime::as_str)))?;
+        put("group", maybe(self.group.as_deref()))?;
+        put("group_index", self.group_index.map_or(Value::Null, Value::Int))?;
+        put("retries", Value::Int(self.retries.into()))?;
+        put("timelimit", Value::List(vec![seconds(self.timelimit.hard), seconds(self.timelimit.soft)]))?;
+        put("root_id", maybe(self.root_id.as_deref()))?;
+        put("parent_id", maybe(self.parent_id.as_deref()))?;
+        put("argsrepr", text(&self.argsrepr))?;
+        put("kwargsrepr", text(&self.kwargsrepr))?;
+        put("origin", maybe(self.origin.as_deref()))?;
+        put("ignore_result", self.ignore_result.map_or(Value::Null, Value::Bool))?;
+        put("replaced_task_nesting", Value::Int(self.replaced_task_nesting.into()))?;
+        let stamped = |names: &Vec<String>| Value::List(names.iter().cloned().map(Value::Str).collect());
+        put("stamped_headers", self.stamped_headers.as_ref().map_or(Value::Null, stamped))?;
+        put("stamps", Value::Map(self.stamps.clone()))?;
+        if let Some(compression) = &self.compression {
+            put("compression", text(compression))?;
+        }
+        for (name, value) in &self.extra {
+            put(name, value.clone())?;
+        }
+        Ok(())
+    }
+}
+
+fn seconds(limit: Option<Duration>) -> Value {
+    match limit {
+        None => Value::Null,
+        Some(limit) if limit.subsec_nanos() == 0 => Value::Int(i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)),
+        Some(limit) => Value::Float(limit.as_secs_f64()),
+    }
+}
+
+/// The headers of any message: those of a task, or a plain table.
+///
+/// # Examples
+/// ```
+/// use celeriac_core::{Headers, TaskHeaders, TaskId, TaskName};
+///
+/// let headers = Headers::from(TaskHeaders::new(TaskName::from_static("add"), TaskId::random()));
+/// assert_eq!(headers.task().unwrap().task, "add");
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Headers(Kind);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    Task(Box<TaskHeaders>),
+    /// No `task` header; or that, or the `id`, cannot be used: then with the reason.
+    Table(Map, Option<Box<str>>),
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Table(Map::new(), None)
+    }
+}
+
+impl Headers {
+    /// No headers, as a protocol 1 message has.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads headers from a table: typed when there is a usable `task` and `id` header.
+    ///
+    /// Never fails: a header of the wrong type stays as it came, and [`Headers::malformed`] says why.
+    #[must_use]
+    pub fn from_map(table: Map) -> Self {
+        let mut slots = Slots::default();
+        for (name, value) in table {
+            slots.put(&name, value);
+        }
+        slots.into_headers()
+    }
+
+    /// The task's headers, if this is a task of protocol 2.
+    #[must_use]
+    pub fn task(&self) -> Option<&TaskHeaders> {
+        match &self.0 {
+            Kind::Task(task) => Some(task),
+            Kind::Table(..) => None,
+        }
+    }
+
+    /// The task's headers, to change.
+    pub fn task_mut(&mut self) -> Option<&mut TaskHeaders> {
+        match &mut self.0 {
+            Kind::Task(task) => Some(task),
+            Kind::Table(..) => None,
+        }
+    }
+
+    /// Takes the task's headers out.
+    ///
+    /// # Errors
+    /// The headers themselves, if they are not a task's.
+    pub fn into_task(self) -> Result<TaskHeaders, Self> {
+        match self.0 {
+            Kind::Task(task) => Ok(*task),
+            table @ Kind::Table(..) => Err(Self(table)),
+        }
+    }
+
+    /// What is wrong with the headers of a task: the first that is missing or of the wrong type; `None` if nothing is.
+    #[must_use]
+    pub fn malformed(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Table(_, reason) => reason.as_deref(),
+            Kind::Task(task) => task.malformed.as_deref(),
+        }
+    }
+
+    /// The value of one header, whichever kind it is.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Value> {
+        match &self.0 {
+            Kind::Table(table, _) => table.get(name).cloned(),
+            Kind::Task(task) => {
+                let mut found = None;
+                let _: Result<(), ()> = task.for_each(|key, value| {
+                    if key == name {
+                        found = Some(value);
+                        return Err(());
+                    }
+                    Ok(())
+                });
+                found
+            }
+        }
+    }
+
+    /// Sets a header that is not one of the protocol's.
+    pub fn set_extra(&mut self, name: impl Into<String>, value: impl Into<Value>) {
+        match &mut self.0 {
+            Kind::Table(table, _) => table.insert(name.into(), value.into()),
+            Kind::Task(task) => task.extra.insert(name.into(), value.into()),
+        };
+    }
+
+    /// All headers as one table, in the protocol's order. For systems that carry headers one by one.
+    #[must_use]
+    pub fn to_map(&self) -> Map {
+        match &self.0 {
+            Kind::Table(table, _) => table.clone(),
+            Kind::Task(task) => {
+                let mut table = Map::new();
+                let _: Result<(), ()> = task.for_each(|name, value| {
+                    table.insert(name.to_owned(), value);
+                    Ok(())
+                });
+                table
+            }
+        }
+    }
+}
+
+impl From<TaskHeaders> for Headers {
+    fn from(task: TaskHeaders) -> Self {
+        Self(Kind::Task(Box::new(task)))
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Kind::Table(table, _) => table.serialize(serializer),
+            // A malformed header is in `extra` under a known name: the table writes each name once.
+            Kind::Task(task) if task.malformed.is_some() => self.to_map().serialize(serializer),
+            Kind::Task(task) => {
+                let known = if task.compression.is_some() { 20 } else { 19 };
+                let mut map = serializer.serialize_map(Some(known + task.extra.len()))?;
+                map.serialize_entry("lang", &task.lang)?;
+                map.serialize_entry("task", &task.task)?;
+                map.serialize_entry("id", &task.id)?;
+                map.serialize_entry("shadow", &task.shadow)?;
+                map.serialize_entry("eta", &task.eta.as_ref().map(WireTime::as_str))?;
+                map.serialize_entry("expires", &task.expires.as_ref().map(WireTime::as_str))?;
+                map.serialize_entry("group", &task.group)?;
+                map.serialize_entry("group_index", &task.group_index)?;
+                map.serialize_entry("retries", &task.retries)?;
+                map.serialize_entry("timelimit", &[seconds(task.timelimit.hard), seconds(task.timelimit.soft)])?;
+                map.serialize_entry("root_id", &task.root_id)?;
+                map.serialize_entry("parent_id", &task.parent_id)?;
+                map.serialize_entry("argsrepr", &task.argsrepr)?;
+                map.serialize_entry("kwargsrepr", &task.kwargsrepr)?;
+                map.serialize_entry("origin", &task.origin.as_deref())?;
+                map.serialize_entry("ignore_result", &task.ignore_result)?;
+                map.serialize_entry("replaced_task_nesting", &task.replaced_task_nesting)?;
+                map.serialize_entry("stamped_headers", &task.stamped_headers)?;
+                map.serialize_entry("stamps", &task.stamps)?;
+                if let Some(compression) = &task.compression {
+                    map.serialize_entry("compression", compression)?;
+                }
+                for (name, value) in &task.extra {
+                    map.serialize_entry(name, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HeadersVisitor;
+
+        impl<'de> Visitor<'de> for HeadersVisitor {
+            type Value = Headers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of headers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
+                let mut slots = Slots::default();
+                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                    let value = map.next_value::<Value>()?;
+                    slots.put(&name, value);
+                }
+                Ok(slots.into_headers())
+            }
+        }
+
+        deserializer.deserialize_map(HeadersVisitor)
+    }
+}
+
+/// One slot for each header of the protocol, so that reading a task builds no table.
+#[derive(Default)]
+struct Slots {
+    known: [Option<Value>; NAMES.len()],
+    extra: Map,
+    malformed: Option<Box<str>>,
+}
+
+const NAMES: [&str; 20] = [
+    "lang",
+    "task",
+    "id",
+    "shadow",
+    "eta",
+    "expires",
+    "group",
+    "group_index",
+    "retries",
+    "timelimit",
+    "root_id",
+    "parent_id",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "ignore_result",
+    "replaced_task_nesting",
+    "stamped_headers",
+    "stamps",
+    "compression",
+];
+
+impl Slots {
+    fn put(&mut self, name: &str, value: Value) {
+        let at = NAMES.iter().position(|known| *known == name);
+        match at.and_then(|at| self.known.get_mut(at)) {
+            Some(slot) => *slot = Some(value),
+            None => {
+                self.extra.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    fn slot(&mut self, name: &str) -> Option<&mut Option<Value>> {
+        let at = NAMES.iter().position(|known| *known == name)?;
+        self.known.get_mut(at)
+    }
+
+    fn into_headers(mut self) -> Headers {
+        if !self.slot("task").is_some_and(|task| task.is_some()) {
+            return self.into_table();
+        }
+        let (task, id) = match (self.parse::<TaskName>("task"), self.parse::<TaskId>("id")) {
+            (Some(task), Some(id)) => (task, id),
+            (task, _) => {
+                if let (Some(task), Some(slot)) = (task, self.slot("task")) {
+                    *slot = Some(Value::from(task.as_str()));
+                }
+                self.malformed.get_or_insert_with(|| "header `id` is missing".into());
+                return self.into_table();
+            }
+        };
+        let task = TaskHeaders {
+            task,
+            id,
+            lang: self.text("lang").map_or(Cow::Borrowed(""), Cow::Owned),
+            shadow: self.text("shadow"),
+            eta: self.parse("eta"),
+            expires: self.parse("expires"),
+            group: self.parse("group"),
+            group_index: self.read("group_index", "an integer", |value| value.as_i64()),
+            retries: self.count("retries"),
+            timelimit: self.read("timelimit", "a list [hard, soft] of seconds", time_limits).unwrap_or_default(),
+            root_id: self.parse("root_id"),
+            parent_id: self.parse("parent_id"),
+            argsrepr: self.text("argsrepr").unwrap_or_default(),
+            kwargsrepr: self.text("kwargsrepr").unwrap_or_default(),
+            origin: self.text("origin").map(Arc::from),
+            ignore_result: self.read("ignore_result", "a boolean", |value| match value {
+                Value::Bool(ignore) => Some(*ignore),
+                _ => None,
+            }),
+            replaced_task_nesting: self.count("replaced_task_nesting"),
+            stamped_headers: self.read("stamped_headers", "a list of names", |value| match value {
+                Value::List(names) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
+                _ => None,
+            }),
+            stamps: self
+                .read("stamps", "a table", |value| match value {
+                    Value::Map(stamps) => Some(stamps.clone()),
+                    _ => None,
+                })
+                .unwrap_or_default(),
+            compression: self.text("compression"),
+            extra: self.extra,
+            malformed: self.malformed,
+        };
+        Headers(Kind::Task(Box::new(task)))
+    }
+
+    fn into_table(self) -> Headers {
+        let mut table = Map::new();
+        for (name, value) in NAMES.iter().zip(self.known) {
+            if let Some(value) = value {
+                table.insert((*name).to_owned(), value);
+            }
+        }
+        for (name, value) in self.extra {
+            table.insert(name, value);
+        }
+        Headers(Kind::Table(table, self.malformed))
+    }
+
+    /// Reads one header; absent and null are `None`. A value that `read` refuses is kept in `extra` and reported.
+    fn read<T>(&mut self, name: &'static str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        let value = self.slot(name)?.take().filter(|value| *value != Value::Null)?;
+        let taken = read(&value);
+        if taken.is_none() {
+            self.refuse(name, value, expected);
+        }
+        taken
+    }
+
+    fn refuse(&mut self, name: &'static str, value: Value, why: &str) {
+        let shown: String = format!("{value:?}").chars().take(64).collect();
+        self.malformed.get_or_insert_with(|| format!("header `{name}` should be {why}, not {shown}").into());
+        self.extra.insert(name.to_owned(), value);
+    }
+
+    /// As [`Slots::read`], but moves the text out instead of copying it.
+    fn text(&mut self, name: &'static str) -> Option<String> {
+        match self.slot(name)?.take()? {
+            Value::Null => None,
+            Value::Str(text) => Some(text),
+            other => {
+                self.refuse(name, other, "text");
+                None
+            }
+        }
+    }
+
+    fn parse<T: std::str::FromStr<Err = Error>>(&mut self, name: &'static str) -> Option<T> {
+        self.read(name, "well-formed text", |value| value.as_str()?.parse().ok())
+    }
+
+    fn count(&mut self, name: &'static str) -> u32 {
+        self.read(name, "a count", |value| u32::try_from(value.as_i64()?).ok()).unwrap_or(0)
+    }
+}
+
+fn time_limits(value: &Value) -> Option<TimeLimits> {
+    let Value::List(limits) = value else { return None };
+    let limit = |value: &Value| match value {
+        Value::Null => Some(None),
+        value => Duration::try_from_secs_f64(value.as_f64()?).ok().map(Some),
+    };
+    let [hard, soft, ..] = limits.as_slice() else { return None };
+    Some(TimeLimits { hard: limit(hard)?, soft: limit(soft)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Headers {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn the_least_that_python_accepts_is_a_task() {
+        let headers = read(r#"{"task": "add", "id": "1"}"#);
+        let task = headers.task().unwrap();
+        assert_eq!((task.task.as_str(), task.id.as_str(), task.retries), ("add", "1", 0));
+        assert_eq!(headers.malformed(), None);
+    }
+
+    #[test]
+    fn headers_that_nobody_knows_are_kept() {
+        let headers = read(r#"{"task": "add", "id": "1", "traceparent": "00-ab", "x": [1, {"y": null}]}"#);
+        let again: Headers = serde_json::from_str(&serde_json::to_string(&headers).unwrap()).unwrap();
+        assert_eq!(again.get("traceparent"), Some(Value::from("00-ab")));
+        assert_eq!(headers.task().unwrap().extra, again.task().unwrap().extra);
+    }
+
+    #[test]
+    fn a_header_of_the_wrong_type_is_named_and_kept() {
+        let headers = read(r#"{"task": "add", "id": "1", "eta": "tomorrow", "retries": "many"}"#);
+        assert!(headers.malformed().unwrap().contains("header `eta`"), "{:?}", headers.malformed());
+        assert_eq!(headers.to_map().get("eta"), Some(&Value::from("tomorrow")));
+        let text = serde_json::to_string(&headers).unwrap();
+        assert_eq!(text.matches("\"eta\"").count(), 1);
+    }
+
+    #[test]
+    fn a_task_without_an_id_is_a_table_with_a_reason() {
+        let headers = read(r#"{"task": "add"}"#);
+        assert!(headers.task().is_none());
+        assert_eq!(headers.malformed(), Some("header `id` is missing"));
+        assert_eq!(headers.get("task"), Some(Value::from("add")));
+    }
+
+    #[test]
+    fn headers_without_a_task_are_a_plain_table() {
+        let headers = read(r#"{"clock": 4, "expires": 5}"#);
+        assert!(headers.task().is_none() && headers.malformed().is_none());
+        assert_eq!(headers.get("expires"), Some(Value::from(5)));
+    }
+
+    #[test]
+    fn time_limits_are_hard_first() {
+        let headers = read(r#"{"task": "add", "id": "1", "timelimit": [30, 20.5]}"#);
+        let limits = headers.task().unwrap().timelimit;
+        assert_eq!(limits.hard, Some(Duration::from_secs(30)));
+        assert_eq!(limits.soft, Some(Duration::from_millis(20_500)));
+        assert_eq!(headers.get("timelimit"), Some(Value::from(vec![Value::from(30), Value::from(20.5)])));
+    }
+}
