@@ -58,7 +58,7 @@ pub(crate) fn run_all(steps: &[Step], project: &Project) -> Result {
         println!("==> [{number}/{}] {}", steps.len(), step.name);
         let began = Instant::now();
         step.run(project)?;
-        if number < steps.len() {
+        if number < steps.len() && !matches!(step.work, Work::Skipped(_)) {
             println!("    {} in {}, {} so far", step.name, shown(began.elapsed()), shown(start.elapsed()));
         }
     }
