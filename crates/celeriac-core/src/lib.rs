@@ -2,6 +2,9 @@
 
 pub mod error;
 mod name;
+pub mod repr;
+pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use name::{ContentType, ExchangeName, GroupId, Priority, QueueName, RoutingKey, TaskId, TaskName};
+pub use value::{Map, Value};
