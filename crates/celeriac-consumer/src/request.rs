@@ -91,16 +91,14 @@ impl Request {
             let message = format!("the body has {size} bytes, the limit is {}", config.max_body_bytes);
             return Err(Error::new(celeriac_core::ErrorKind::TooLarge, "read task", message));
         }
-        let Some(content_type) = &properties.content_type else {
-            let given =
-                properties.extra.get("content_type").map_or_else(|| "none".to_owned(), |given| format!("{given:?}"));
-            return Err(Error::malformed("read task", format!("the message has no usable content type, but {given}")));
-        };
-        let format = config.serializers.by_content_type(content_type.as_str())?;
+        // A content type that is no MIME type was kept aside, and is named in the error.
+        let content_type =
+            properties.content_type.as_deref().or_else(|| properties.extra.get("content_type").and_then(Value::as_str));
+        let format = Arc::clone(config.serializers.for_content_type(content_type)?);
         let compression = headers.get("compression");
         let body = match compression.as_ref().and_then(Value::as_str) {
             None => body,
-            Some(name) => Compression::by_content_type(name)?.decompress(&body, config.max_body_bytes)?.into(),
+            Some(name) => Compression::from_name(name)?.decompress(&body, config.max_body_bytes)?.into(),
         };
         Ok((format, body))
     }

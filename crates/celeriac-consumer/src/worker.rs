@@ -21,7 +21,6 @@ use crate::prefetch::Gauge;
 use crate::process::Shared;
 use crate::registry::Tasks;
 use crate::shutdown::{ShutdownHandle, Signals};
-use crate::updates::UpdateSink;
 
 /// What was fetched ahead and has not started after this long goes back, for other workers to take.
 const HOARD: Duration = Duration::from_secs(1);
@@ -69,7 +68,7 @@ impl WorkerBuilder {
         if config.queues.is_empty() {
             return Err(Error::config("build worker", "no queue is named; a worker needs at least one"));
         }
-        let result_format = config.serializers.by_name(&config.result_serializer)?;
+        let result_format = Arc::clone(config.serializers.by_name(&config.result_serializer)?);
         let backend = producer.backend().cloned();
         let shared = Shared {
             blocking: BlockingPool::new(config.concurrency.get()),

@@ -95,10 +95,11 @@ impl Properties {
             "correlation_id" => text.and_then(|text| text.parse().ok()).map(|id| self.correlation_id = Some(id)),
             "reply_to" => text.and_then(|text| text.parse().ok()).map(|key| self.reply_to = Some(key)),
             "delivery_mode" => match value.as_i64() {
-                Some(1) => Some(self.delivery_mode = Some(DeliveryMode::Transient)),
-                Some(2) => Some(self.delivery_mode = Some(DeliveryMode::Persistent)),
+                Some(1) => Some(DeliveryMode::Transient),
+                Some(2) => Some(DeliveryMode::Persistent),
                 _ => None,
-            },
+            }
+            .map(|mode| self.delivery_mode = Some(mode)),
             "priority" => value
                 .as_i64()
                 .and_then(|level| u8::try_from(level).ok())
@@ -129,7 +130,7 @@ impl Properties {
         put("reply_to", self.reply_to.as_deref().map(text));
         put("expiration", self.expiration.map(|expiration| Value::Str(expiration.as_millis().to_string())));
         for (name, value) in &self.extra {
-            table.insert(name.clone(), value.clone());
+            table.insert(name, value.clone());
         }
         table
     }

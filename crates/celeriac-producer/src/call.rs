@@ -59,7 +59,7 @@ type Visit<'v> = dyn FnMut(Option<&str>, &dyn erased_serde::Serialize) -> Result
 macro_rules! tuples {
     ($($name:ident)*) => {
         impl<$($name: Serialize + Send + Sync),*> CallArgs for ($($name,)*) {
-            #[expect(non_snake_case, reason = "the type parameters' names serve for the values too")]
+            #[allow(non_snake_case, reason = "the type parameters' names serve for the values too")]
             fn visit(&self, _visit: &mut Visit<'_>) -> Result<()> {
                 let ($($name,)*) = self;
                 $(_visit(None, $name)?;)*

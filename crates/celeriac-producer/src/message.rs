@@ -4,10 +4,10 @@ use bytes::Bytes;
 use celeriac_broker::{Destination, Outgoing};
 use celeriac_core::repr::ReprWriter;
 use celeriac_core::{
-    CorrelationId, Embed, Error, ErrorKind, Headers, Message, Priority, Properties, QueueName, Result, RoutingKey,
-    TaskHeaders, TaskId, Timestamp, WireTime,
+    CorrelationId, Embed, Error, ErrorKind, Headers, Message, Priority, Properties, Result, RoutingKey, TaskHeaders,
+    TaskId, Timestamp, WireTime,
 };
-use celeriac_serializer::{Compression, Serializer, SerializerExt as _};
+use celeriac_serializer::{Compression, Serializer};
 
 use crate::call::{CallArgs, TypedSignature};
 use crate::options::TaskOptions;
@@ -16,7 +16,6 @@ use crate::producer::{Lineage, ProducerConfig};
 /// A call made into a message, with what the sender keeps of it.
 pub(crate) struct Prepared {
     pub(crate) id: TaskId,
-    pub(crate) queue: QueueName,
     pub(crate) ignore_result: bool,
     pub(crate) outgoing: Outgoing,
 }
@@ -55,7 +54,7 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
         None => config.serializers.by_name(&config.serializer)?,
     };
     let compression = match options.compression.or(defaults.compression).or_else(|| config.compression.clone()) {
-        Some(name) => Some(Compression::by_name(&name)?),
+        Some(name) => Some(Compression::from_name(&name)?),
         None => None,
     };
 
@@ -111,7 +110,7 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     if let Some(eta) = eta.filter(|eta| sender.delay && *eta > sender.now) {
         outgoing = outgoing.deliver_at(eta);
     }
-    Ok(Prepared { id, queue, ignore_result, outgoing })
+    Ok(Prepared { id, ignore_result, outgoing })
 }
 
 struct Encoded {

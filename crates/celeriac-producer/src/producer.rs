@@ -117,7 +117,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer> {
         self.config.serializers.by_name(&self.config.serializer)?;
         if let Some(compression) = &self.config.compression {
-            celeriac_serializer::Compression::by_name(compression)?;
+            celeriac_serializer::Compression::from_name(compression)?;
         }
         let reply_to = self.backend.as_ref().and_then(|backend| backend.reply_to());
         let reply_to = match reply_to {
@@ -154,7 +154,7 @@ impl Producer {
     /// As [`Producer::send`].
     pub async fn send_from<C: IntoCall>(&self, from: Option<&Lineage>, call: C) -> Result<AsyncResult<C::Output>> {
         let prepared = prepare(call.into_call(), &self.sender(from))?;
-        let Prepared { id, ignore_result, outgoing, .. } = prepared;
+        let Prepared { id, ignore_result, outgoing } = prepared;
         self.publish(vec![outgoing]).await?;
         Ok(self.expect(id, ignore_result))
     }
@@ -171,7 +171,7 @@ impl Producer {
         {
             let sender = self.sender(None);
             for call in calls {
-                let Prepared { id, ignore_result, outgoing, .. } = prepare(call.into_call(), &sender)?;
+                let Prepared { id, ignore_result, outgoing } = prepare(call.into_call(), &sender)?;
                 batch.push(outgoing);
                 results.push(self.expect(id, ignore_result));
             }

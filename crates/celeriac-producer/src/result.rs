@@ -231,7 +231,7 @@ impl<R: DeserializeOwned> AsyncResult<R> {
         let Some(payload) = payload else {
             return Value::Null.deserialize_into();
         };
-        let format = self.serializers.by_content_type(payload.content_type.as_str())?;
+        let format = self.serializers.for_content_type(Some(payload.content_type.as_str()))?;
         format.from_bytes(&payload.data).map_err(|error| {
             Error::new(
                 error.kind(),
@@ -243,5 +243,5 @@ impl<R: DeserializeOwned> AsyncResult<R> {
 }
 
 pub(crate) fn read_value(serializers: &Serializers, payload: &Payload) -> Result<Value> {
-    serializers.by_content_type(payload.content_type.as_str())?.decode_value(&payload.data)
+    serializers.for_content_type(Some(payload.content_type.as_str()))?.decode_value(&payload.data)
 }
