@@ -58,9 +58,9 @@ fn task_name(function: &Function, options: &Options) -> Result<String, Error> {
     }
 }
 
-/// Names like `macro_rules!` does, reports at `span`.
+/// What rustc says about these tokens is reported at `span`.
 fn at(span: Span) -> Span {
-    Span::mixed_site().located_at(span)
+    Span::call_site().located_at(span)
 }
 
 /// All that the expansion is made of.
@@ -187,7 +187,7 @@ impl Task<'_> {
         ];
         let set: Vec<_> = set
             .into_iter()
-            .filter_map(|(field, value)| value.map(|value| (Ident::new(field, Span::mixed_site()), value)))
+            .filter_map(|(field, value)| value.map(|value| (Ident::new(field, Span::call_site()), value)))
             .map(|(field, value)| quote!(__celeriac_options.#field = ::core::option::Option::Some(#value);))
             .collect();
         let default = quote!(<#krate::TaskOptions as ::core::default::Default>::default());
@@ -226,7 +226,7 @@ impl Task<'_> {
         let (krate, ident, cfgs) = (&self.krate, self.ident(), self.cfgs());
         let blocking = self.function.sig.asyncness.is_none();
         let mutable = self.arguments().next().map(|_| quote!(mut));
-        let local = |index: usize| Ident::new(&format!("__celeriac_{index}"), Span::mixed_site());
+        let local = |index: usize| Ident::new(&format!("__celeriac_{index}"), Span::call_site());
         let decoded = self.params.iter().enumerate().filter_map(|(index, param)| match &param.role {
             Role::Argument { ident, missing } => Some(self.decoded(&local(index), param, &keyword(ident), missing)),
             Role::Context | Role::Extractor => None,
@@ -241,25 +241,31 @@ impl Task<'_> {
             Role::Argument { .. } | Role::Context => None,
         });
         let passed = self.params.iter().enumerate().map(|(index, param)| match param.role {
-            Role::Context => Ident::new("__celeriac_cx", Span::mixed_site()),
+            Role::Context => Ident::new("__celeriac_cx", Span::call_site()),
             Role::Extractor | Role::Argument { .. } => local(index),
         });
         let wait = (!blocking).then(|| quote_spanned!(at(ident.span())=> .await));
         let result = match self.outcome.fallible {
             None => quote!(::core::result::Result::Ok(__celeriac_outcome)),
-            Some(span) => quote_spanned! {at(span)=>
-                ::core::result::Result::map_err(__celeriac_outcome, #krate::__private::into_task_error)
-            },
+            Some(span) => {
+                let error = quote_spanned!(at(span)=> #krate::__private::into_task_error(__celeriac_error));
+                quote! {
+                    match __celeriac_outcome {
+                        ::core::result::Result::Ok(__celeriac_output) => ::core::result::Result::Ok(__celeriac_output),
+                        ::core::result::Result::Err(__celeriac_error) => ::core::result::Result::Err(#error),
+                    }
+                }
+            }
         };
-        let body = quote! {{
+        let body = quote! {
             #(#decoded)*
             __celeriac_args.finish()?;
             #(#extracted)*
             let __celeriac_outcome = #ident(#(#passed),*)#wait;
             #result
-        }};
+        };
         // A future that is not `Send` is reported at the function's name.
-        let future = quote_spanned!(at(ident.span())=> async move #body);
+        let future = quote_spanned!(at(ident.span())=> async move { #body });
         quote! {
             #cfgs
             #[automatically_derived]
@@ -286,7 +292,7 @@ impl Task<'_> {
             },
             Missing::Value(expr) => {
                 let value = default_value(expr);
-                quote_spanned!(at(ty.span())=> __celeriac_args.or_else(#keyword, || #value)?)
+                quote_spanned!(at(ty.span())=> __celeriac_args.or_else(#keyword, || -> #ty { #value })?)
             }
         };
         quote_spanned!(at(ty.span())=> let #local: #ty = #value;)
