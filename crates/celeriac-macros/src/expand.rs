@@ -63,6 +63,13 @@ fn at(span: Span) -> Span {
     Span::call_site().located_at(span)
 }
 
+/// The same name, as ours: a lint about the user's own use of it does not apply.
+fn relocated(ident: &Ident, span: Span) -> Ident {
+    let mut ident = ident.clone();
+    ident.set_span(at(span));
+    ident
+}
+
 /// All that the expansion is made of.
 struct Task<'a> {
     krate: Path,
@@ -123,7 +130,13 @@ impl Task<'_> {
         let (krate, ident, vis, cfgs, output) =
             (&self.krate, self.ident(), &self.function.vis, self.cfgs(), &self.outcome.output);
         let deprecated = self.attrs(&["deprecated"]);
-        let (names, types): (Vec<_>, Vec<_>) = self.arguments().map(|(ident, param)| (ident, &param.ty)).unzip();
+        let types: Vec<_> = self.arguments().map(|(_, param)| &param.ty).collect();
+        let names = self.arguments().map(|(ident, _)| relocated(ident, ident.span()));
+        // A type that cannot be an argument is reported where the type stands.
+        let values: Vec<_> = self.arguments().map(|(ident, param)| relocated(ident, param.ty.span())).collect();
+        let checks = values.iter().map(|value| quote_spanned!(value.span()=> __celeriac_argument(&#value);));
+        let span = types.first().map_or_else(Span::call_site, |ty| at(ty.span()));
+        let made = quote_spanned!(span=> #krate::__private::signature::<Self, _>((#(#values,)*)));
         let doc = format!("Makes a signature of the task `{}`: these arguments and the task's own options.", self.name);
         let s = Ident::new("s", at(ident.span()));
         quote! {
@@ -136,7 +149,9 @@ impl Task<'_> {
                     reason = "it is as the task's function is"
                 )]
                 #vis fn #s(#(#names: #types),*) -> #krate::TypedSignature<#output> {
-                    #krate::__private::signature::<Self, _>((#(#names,)*))
+                    fn __celeriac_argument<T: #krate::__private::TaskArgument>(_: &T) {}
+                    #(#checks)*
+                    #made
                 }
             }
         }
@@ -204,17 +219,11 @@ impl Task<'_> {
     /// Checks types where the user wrote them, and counts as a use of the function where no worker calls it.
     fn check(&self) -> TokenStream {
         let (krate, ident, cfgs, output) = (&self.krate, self.ident(), self.cfgs(), &self.outcome.output);
-        let arguments = self
-            .arguments()
-            .map(|(_, param)| &param.ty)
-            .map(|ty| quote_spanned!(at(ty.span())=> __celeriac_argument::<#ty>();));
         let output = quote_spanned!(at(output.span())=> __celeriac_output::<#output>(););
         quote! {
             #cfgs
             const _: fn() = || {
-                fn __celeriac_argument<T: #krate::__private::TaskArgument>() {}
                 fn __celeriac_output<T: #krate::__private::TaskOutput>() {}
-                #(#arguments)*
                 #output
                 #[allow(deprecated, reason = "a deprecated task is still a task")]
                 let _ = #ident;
@@ -266,6 +275,11 @@ impl Task<'_> {
         };
         // A future that is not `Send` is reported at the function's name.
         let future = quote_spanned!(at(ident.span())=> async move { #body });
+        let promise = quote_spanned! {at(ident.span())=>
+            impl ::core::future::Future<
+                Output = #krate::TaskResult<<Self as #krate::__private::Define>::Output>,
+            > + ::core::marker::Send + 'a
+        };
         quote! {
             #cfgs
             #[automatically_derived]
@@ -275,9 +289,7 @@ impl Task<'_> {
                 fn run<'a>(
                     __celeriac_cx: &'a #krate::TaskContext,
                     #mutable __celeriac_args: #krate::__private::Arguments<'a>,
-                ) -> impl ::core::future::Future<
-                    Output = #krate::TaskResult<<Self as #krate::__private::Define>::Output>,
-                > + ::core::marker::Send + 'a {
+                ) -> #promise {
                     #future
                 }
             }
