@@ -100,7 +100,10 @@ pub mod __private {
 
     impl Arguments<'_> {
         pub fn required<T: TaskArgument>(&mut self, name: &'static str) -> TaskResult<T> {
-            self.or_missing(name)?.map_or_else(|| Ok(serde_json::from_str("null").map_err(|_| TaskError(format!("missing `{name}`")))?), Ok)
+            self.or_missing(name)?.map_or_else(
+                || Ok(serde_json::from_str("null").map_err(|_| TaskError(format!("missing `{name}`")))?),
+                Ok,
+            )
         }
 
         pub fn or_else<T: TaskArgument>(&mut self, name: &'static str, default: impl FnOnce() -> T) -> TaskResult<T> {
