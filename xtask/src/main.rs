@@ -1,2 +1,65 @@
-//! Development tasks.
-fn main() {}
+//! `cargo xtask`: sets up, checks and tests the workspace with one command.
+//!
+//! Needs a Rust toolchain and a C compiler, nothing else. `test.rs` lists the steps, `arrows.rs` holds the dependency
+//! rules, `tidy.rs` the rules for files.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks through its streams")]
+
+mod arrows;
+mod command;
+mod files;
+mod project;
+mod setup;
+mod signatures;
+mod step;
+mod test;
+mod tidy;
+
+use std::{env, error::Error, process::ExitCode};
+
+use project::Project;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  setup    check the toolchain and fetch the dependencies
+  arrows   check who may depend on whom
+  tidy     check files and manifests against the house rules
+  test     setup, then every check and every test
+  help     print this text
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["setup"] => Project::load().and_then(|project| setup::run(&project)),
+        ["arrows"] => Project::load().and_then(|project| arrows::run(&project)),
+        ["tidy"] => Project::load().and_then(|project| tidy::run(&project)),
+        ["test"] => Project::load().and_then(|project| test::run(&project)),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        [] => Err(USAGE.into()),
+        _ => Err(format!("unknown command `{}`\n\n{USAGE}", arguments.join(" ")).into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Succeeds when `problems` is empty, else fails with one line for each.
+fn verdict(problems: &[String], rules: &str) -> Result {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let count = problems.len();
+    Err(format!("{count} against the {rules}:\n  {}", problems.join("\n  ")).into())
+}

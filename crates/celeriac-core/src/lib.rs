@@ -22,7 +22,7 @@ mod result;
 mod signature;
 mod state;
 mod time;
-mod value;
+pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use headers::{Headers, TaskHeaders, TimeLimits};
