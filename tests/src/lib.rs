@@ -1,1 +1,1 @@
-//! Unpublished package.
+//! Tests across the crates of celeriac: see `tests/`.
