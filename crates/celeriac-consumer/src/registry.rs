@@ -108,6 +108,19 @@ impl Tasks {
         names
     }
 
+    /// The formats that the tasks' own options name.
+    #[must_use]
+    pub fn serializers(&self) -> Vec<String> {
+        let mut names: Vec<_> = self
+            .handlers
+            .values()
+            .filter_map(|handler| handler.options.serializer.as_deref().map(str::to_owned))
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Tells what went wrong while they were added.
     ///
     /// # Errors
