@@ -56,7 +56,7 @@ impl Captured {
             let body = if properties["body_encoding"] == "base64" {
                 bytes(body)
             } else {
-                body.as_str().expect("an inline body is text").as_bytes().to_vec()
+                body.as_str().unwrap_or_default().as_bytes().to_vec()
             };
             (envelope.get("headers").cloned().unwrap_or_else(|| serde_json::json!({})), properties, body)
         } else {

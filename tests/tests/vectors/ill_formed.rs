@@ -8,8 +8,8 @@ use crate::captured::{Captured, cases};
 use crate::running::{Running, failure, result};
 
 fn message(headers: &str, content_type: Option<&str>, body: &[u8]) -> Message {
-    let mut properties = Properties::default();
-    properties.content_type = content_type.map(|content_type| content_type.parse().unwrap());
+    let content_type = content_type.map(|content_type| content_type.parse().unwrap());
+    let properties = Properties { content_type, ..Properties::default() };
     Message { headers: Json.from_bytes::<Headers>(headers.as_bytes()).unwrap(), properties, body: body.to_vec().into() }
 }
 

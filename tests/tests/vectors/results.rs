@@ -19,8 +19,7 @@ fn results() -> Vec<(String, Value, Case)> {
             results.push((reply.name, reply.message.body.to_vec(), reply.body));
         }
     }
-    let results = results.into_iter().map(|(name, data, raw)| (name, Json.decode_value(&data).unwrap(), raw)).collect();
-    results
+    results.into_iter().map(|(name, data, raw)| (name, Json.decode_value(&data).unwrap(), raw)).collect()
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
