@@ -111,25 +111,42 @@ impl Finisher {
         }
     }
 
+    /// Stores results. One that is refused for good becomes a failure, and is given up if that is refused too.
+    ///
+    /// # Errors
+    /// If it is not to be tried any longer.
     async fn store(&self, results: Vec<StoreResult>) -> Result<(), Error> {
         let Some(backend) = &self.backend else { return Ok(()) };
-        let mut tries = Tries::new(&self.cold);
-        loop {
-            match backend.store(results.clone()).await {
-                Ok(()) => return Ok(()),
-                // One result at fault must not hold up the others.
-                Err(error) if !error.is_retryable() && results.len() > 1 => break,
-                Err(error) if !error.is_retryable() => {
-                    let failed = results.iter().map(|result| self.unstorable(result, &error)).collect();
-                    return backend.store(failed).await;
+        match self.try_store(backend.as_ref(), &results).await {
+            Err(error) if !error.is_retryable() => {}
+            outcome => return outcome,
+        }
+        // One result at fault must not hold up the others.
+        for result in results {
+            let Err(error) = self.try_store(backend.as_ref(), std::slice::from_ref(&result)).await else { continue };
+            if error.is_retryable() {
+                return Err(error);
+            }
+            match self.try_store(backend.as_ref(), &[self.unstorable(&result, &error)]).await {
+                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) => {
+                    tracing::error!(id = %result.meta.task_id, error = %error.report(), "a task stays without a result");
                 }
-                Err(error) => tries.again("results could not be stored", error).await?,
+                Ok(()) => {}
             }
         }
-        for result in results {
-            Box::pin(self.store(vec![result])).await?;
-        }
         Ok(())
+    }
+
+    /// Stores results, again and again while waiting may cure what is wrong.
+    async fn try_store(&self, backend: &dyn ResultBackend, results: &[StoreResult]) -> Result<(), Error> {
+        let mut tries = Tries::new(&self.cold);
+        loop {
+            match backend.store(results.to_vec()).await {
+                Err(error) if error.is_retryable() => tries.again("results could not be stored", error).await?,
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn settle(&self, batch: Vec<(Receipt, Verb)>) {
