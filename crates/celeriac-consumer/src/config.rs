@@ -28,7 +28,7 @@ pub struct WorkerConfig {
     /// How many tasks run at once. Default: the number of CPUs.
     pub concurrency: NonZeroUsize,
     /// The most tasks with a later ETA that are held in memory, on brokers that cannot keep them. Default: 1,000; while so many are held nothing
-    /// is fetched.
+    /// is fetched; what is in hand by then may still be added.
     pub eta_limit: usize,
     /// Whether results are left out, for tasks and calls that do not say. Default: no.
     pub ignore_result: bool,

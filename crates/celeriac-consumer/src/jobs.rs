@@ -80,8 +80,9 @@ impl Jobs {
         queue.drain(..fresh).collect()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+    /// Since when the oldest has waited.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.lock().front().map(|job| job.since)
     }
 
     /// Ends every `pop` and takes out what is left.

@@ -18,11 +18,19 @@ pub(crate) struct Gauge {
     since: Instant,
     ended: u64,
     per_second: f64,
+    /// How many tasks had ended when some were handed back for having waited too long.
+    handed_back: Option<u64>,
 }
 
 impl Gauge {
     pub(crate) fn new(mode: Prefetch, now: Instant) -> Self {
-        Self { mode, since: now, ended: 0, per_second: 0.0 }
+        Self { mode, since: now, ended: 0, per_second: 0.0, handed_back: None }
+    }
+
+    /// Notes that tasks were handed back for having waited too long: until another has ended, more would only wait again, and be taken from
+    /// under the hands of those who would run them.
+    pub(crate) fn handed_back(&mut self, ended: u64) {
+        self.handed_back = Some(ended);
     }
 
     /// The prefetch to use now, when `ended` tasks have ended in all.
@@ -33,6 +41,10 @@ impl Gauge {
         reason = "a rate is an estimate, and is clamped to the limit"
     )]
     pub(crate) fn prefetch(&mut self, ended: u64, now: Instant) -> usize {
+        if self.handed_back.is_some_and(|then| ended <= then) {
+            return 0;
+        }
+        self.handed_back = None;
         let limit = match self.mode {
             Prefetch::Fixed(count) => return count,
             Prefetch::Adaptive(limit) => limit,
@@ -62,5 +74,15 @@ mod tests {
         assert_eq!(gauge.prefetch(1_002, second(2)), 25);
         assert_eq!(gauge.prefetch(1_000_000, second(3)), 1_000);
         assert_eq!(gauge.prefetch(1_000_001, second(4)), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_fetched_ahead_after_tasks_were_handed_back_until_one_has_ended() {
+        let now = Instant::now();
+        let mut gauge = Gauge::new(Prefetch::Fixed(10), now);
+        assert_eq!(gauge.prefetch(5, now), 10);
+        gauge.handed_back(5);
+        assert_eq!(gauge.prefetch(5, now), 0);
+        assert_eq!(gauge.prefetch(6, now), 10);
     }
 }

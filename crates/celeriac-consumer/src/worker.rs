@@ -225,7 +225,7 @@ async fn fetch_once(shared: &Shared, gauge: &mut Gauge, consumer: &mut dyn Consu
         // CANCEL SAFETY: `recv` is cancel safe by contract.
         tokio::select! {
             deliveries = consumer.recv(limit) => break deliveries?,
-            () = tokio::time::sleep(HOARD), if !shared.jobs.is_empty() => hand_back_hoard(shared).await,
+            () = hoarded(shared) => hand_back_hoard(shared, gauge).await,
         }
     };
     let since = Instant::now();
@@ -240,24 +240,34 @@ async fn room(shared: &Shared, gauge: &mut Gauge) -> NonZeroUsize {
         let prefetch = gauge.prefetch(shared.ended.load(Ordering::Relaxed), Instant::now());
         let target = shared.config.concurrency.get() + prefetch;
         let free = target.saturating_sub(shared.in_hand.load(Ordering::Relaxed));
+        // Whatever is fetched may turn out to have a later ETA.
+        let holdable = shared.config.eta_limit.saturating_sub(shared.held.load(Ordering::Relaxed));
         // Half the prefetch at a time: large batches, and slots that never run dry meanwhile.
         if free > prefetch / 2
-            && shared.held.load(Ordering::Relaxed) < shared.config.eta_limit
-            && let Some(free) = NonZeroUsize::new(free)
+            && let Some(limit) = NonZeroUsize::new(free.min(holdable))
         {
-            return free;
+            return limit;
         }
         // CANCEL SAFETY: both are cancel safe; a permit of `notified` that is lost here is made up for by the next look.
         tokio::select! {
             () = shared.room.notified() => {}
-            () = tokio::time::sleep(HOARD), if !shared.jobs.is_empty() => hand_back_hoard(shared).await,
+            () = hoarded(shared) => hand_back_hoard(shared, gauge).await,
         }
     }
 }
 
-async fn hand_back_hoard(shared: &Shared) {
+/// Waits until something in hand has waited for too long.
+async fn hoarded(shared: &Shared) {
+    match shared.jobs.oldest() {
+        Some(since) => tokio::time::sleep_until(since + HOARD).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn hand_back_hoard(shared: &Shared, gauge: &mut Gauge) {
     if let Some(limit) = Instant::now().checked_sub(HOARD) {
         let old = shared.jobs.take_older(limit);
+        gauge.handed_back(shared.ended.load(Ordering::Relaxed));
         hand_back(shared, old).await;
     }
 }
