@@ -24,6 +24,8 @@ use crate::shutdown::{ShutdownHandle, Signals};
 
 /// What was fetched ahead and has not started after this long goes back, for other workers to take.
 const HOARD: Duration = Duration::from_secs(1);
+/// How long a cold shutdown waits for tasks that have ended to be settled.
+const COLD: Duration = Duration::from_secs(1);
 /// How many ended tasks may wait to be settled before slots wait for them.
 const UNSETTLED: usize = 4_096;
 
@@ -174,9 +176,7 @@ impl Worker {
         let waiting = shared.jobs.close();
         tracing::info!(name = %shared.name, handed_back = waiting.len(), "worker stops: finishing what runs");
         hand_back(&shared, waiting).await;
-        finish_slots(&shared, &mut slots).await;
-        // The slots have dropped their senders: the finisher ends when all they sent is settled.
-        while finishing.join_next().await.is_some() {}
+        stop(&shared, &mut slots, &mut finishing).await;
         writing.abort_all();
         tracing::info!(name = %shared.name, tasks = shared.ended.load(Ordering::Relaxed), "worker stopped");
         Ok(())
@@ -289,27 +289,35 @@ async fn hand_back(shared: &Shared, jobs: Vec<Job>) {
     shared.room.notify_one();
 }
 
-/// Waits for what runs, until it is done or the shutdown turns cold.
-async fn finish_slots(shared: &Shared, slots: &mut JoinSet<()>) {
+/// Waits until what runs has ended and is settled, or the shutdown turns cold.
+async fn stop(shared: &Shared, slots: &mut JoinSet<()>, finishing: &mut JoinSet<()>) {
     let limit = async {
         match shared.config.shutdown_timeout {
             Some(limit) => tokio::time::sleep(limit).await,
             None => std::future::pending().await,
         }
     };
-    tokio::pin!(limit);
-    loop {
-        // CANCEL SAFETY: all three are cancel safe.
-        tokio::select! {
-            joined = slots.join_next() => if joined.is_none() { return },
-            () = shared.shutdown.cold.cancelled() => break,
-            () = &mut limit => {
-                tracing::warn!("the time for a warm shutdown is over");
-                shared.shutdown.shutdown_cold();
-                break;
-            }
+    // CANCEL SAFETY: joining is cancel safe, and so are the others.
+    tokio::select! {
+        () = async {
+            join(slots).await;
+            // The slots have dropped their senders: the finisher ends when all they sent is settled.
+            join(finishing).await;
+        } => return,
+        () = shared.shutdown.cold.cancelled() => {}
+        () = limit => {
+            tracing::warn!("the time for a warm shutdown is over");
+            shared.shutdown.shutdown_cold();
         }
     }
     tracing::warn!(name = %shared.name, "worker stops cold: what runs is dropped and handed back");
     slots.shutdown().await;
+    if tokio::time::timeout(COLD, join(finishing)).await.is_err() {
+        tracing::warn!(name = %shared.name, "tasks that had ended could not be settled in time; they are handed back");
+        finishing.shutdown().await;
+    }
+}
+
+async fn join(set: &mut JoinSet<()>) {
+    while set.join_next().await.is_some() {}
 }
