@@ -158,7 +158,9 @@ impl Worker {
             failure_format: Arc::clone(&shared.result_format),
             cold: shared.shutdown.cold.clone(),
         };
-        // Everything that is spawned lives in a set, so that it ends with this future.
+        // Whatever ends this future, tasks that wait for their time go back, and blocking ones are told.
+        let _told = (shared.shutdown.warm.clone().drop_guard(), shared.shutdown.cold.clone().drop_guard());
+        // Everything else that is spawned lives in a set, so that it ends with this future.
         let mut finishing = JoinSet::new();
         finishing.spawn(finisher.run(receiver));
         let mut writing = JoinSet::new();
