@@ -1,1 +1,99 @@
-//! x
+//! Result backends that fail.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use celeriac_consumer::{Prefetch, Tasks};
+use celeriac_core::TaskId;
+use celeriac_memory::MemoryStore;
+use celeriac_producer::{ProducerConfig, signature};
+
+use crate::support::{Bench, failed, output, probe, slots};
+use crate::wrappers::{Flaky, Log, Plain};
+
+task!(async Double(cx, x: i64) -> i64 {
+    probe(cx).pass().await;
+    Ok(2 * x)
+});
+
+fn bench() -> (Bench, Arc<Flaky>, Log) {
+    let (store, log) = (MemoryStore::new(), Log::default());
+    let broker = Plain::new(store.connect(), Log::default());
+    let backend = Flaky::new(store.connect(), Arc::clone(&log));
+    let bench = Bench::over(store, broker, Arc::<Flaky>::clone(&backend), ProducerConfig::default());
+    (bench, backend, log)
+}
+
+fn tasks() -> Tasks {
+    Tasks::new().with::<Double>()
+}
+
+#[tokio::test]
+async fn a_result_is_stored_when_the_backend_is_back() {
+    let (bench, backend, log) = bench();
+    backend.down_for.store(3, Ordering::Relaxed);
+    let worker = bench.start(tasks());
+    let result = bench.producer.send(signature::<Double, _>((2,))).await.unwrap();
+    bench.open(1);
+    assert_eq!(output(&result).await, 4);
+    worker.shut_down().await;
+    assert_eq!(*log.lock().unwrap(), ["down", "down", "down", "store 1"]);
+    assert_eq!(bench.depth().await, 0, "the message is gone, and was not lost");
+}
+
+/// Ten tasks that end together, of which the backend refuses the fourth.
+async fn ten_with_one_refused(bench: &Bench, backend: &Flaky) -> Vec<celeriac_producer::AsyncResult<i64>> {
+    let ids: Vec<TaskId> = (0..10).map(|_| TaskId::random()).collect();
+    backend.refuses.lock().unwrap().insert(ids[3].clone());
+    let calls = ids.iter().zip(0_i64..).map(|(id, x)| signature::<Double, _>((x,)).task_id(id.as_str().to_owned()));
+    let sent = bench.producer.send_batch(calls).await.unwrap();
+    bench.open(10);
+    sent
+}
+
+#[tokio::test]
+async fn a_result_that_is_refused_is_a_failure_and_harms_no_other() {
+    let (bench, backend, _) = bench();
+    let worker = bench.start_with(tasks(), |config| {
+        config.concurrency = slots(10);
+        config.prefetch = Prefetch::Fixed(10);
+    });
+    let sent = ten_with_one_refused(&bench, &backend).await;
+    for (at, x) in [(0, 0), (1, 2), (2, 4), (4, 8), (9, 18)] {
+        assert_eq!(output(&sent[at]).await, x);
+    }
+    let (class, text) = failed(&sent[3]).await;
+    assert!(class == "celeriac.ResultNotStored" && text.contains("is refused"), "{class}: {text}");
+    worker.shut_down().await;
+    assert_eq!(bench.depth().await, 0);
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_even_fail_harms_no_other() {
+    let (bench, backend, _) = bench();
+    backend.refuses_all.store(true, Ordering::Relaxed);
+    let worker = bench.start_with(tasks(), |config| {
+        config.concurrency = slots(10);
+        config.prefetch = Prefetch::Fixed(10);
+    });
+    let sent = ten_with_one_refused(&bench, &backend).await;
+    for (at, x) in [(0, 0), (4, 8), (9, 18)] {
+        assert_eq!(output(&sent[at]).await, x);
+    }
+    worker.shut_down().await;
+    assert_eq!(bench.depth().await, 0, "it is given up, not run for ever");
+    assert_eq!(bench.meta(sent[3].id()).await, None);
+}
+
+#[tokio::test]
+async fn a_result_over_the_limit_of_the_store_is_a_failure() {
+    let store = celeriac_memory::MemoryConfig::new().max_message_bytes(1_000).open();
+    task!(async Big(_cx) -> String { Ok("x".repeat(2_000)) });
+    let bench = Bench::over(store.clone(), Arc::new(store.clone()), Arc::new(store), ProducerConfig::default());
+    let worker = bench.start(Tasks::new().with::<Big>());
+    let result = bench.producer.send(signature::<Big, _>(())).await.unwrap();
+    let (class, text) = failed(&result).await;
+    assert!(class == "celeriac.ResultNotStored" && text.contains("2002 bytes"), "{class}: {text}");
+    worker.shut_down().await;
+    assert_eq!(bench.depth().await, 0);
+}
