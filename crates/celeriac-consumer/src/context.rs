@@ -7,8 +7,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use celeriac_core::{
-    Error, ExchangeName, Map, Payload, QueueName, Result, ResultTuple, RoutingKey, StoreResult, TaskHeaders, TaskId,
-    TaskMeta, TaskName, TaskState, Value,
+    CorrelationId, Error, ExchangeName, Map, Payload, QueueName, Result, ResultTuple, RoutingKey, StoreResult,
+    TaskHeaders, TaskId, TaskMeta, TaskName, TaskState, Value,
 };
 use celeriac_producer::{AsyncResult, IntoCall, Lineage, Producer};
 use celeriac_serializer::Serializer;
@@ -38,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) headers: TaskHeaders,
     pub(crate) delivery: DeliveryInfo,
     pub(crate) reply_to: Option<RoutingKey>,
+    pub(crate) correlation_id: CorrelationId,
     pub(crate) worker: Arc<str>,
     pub(crate) producer: Producer,
     pub(crate) extensions: Arc<Extensions>,
@@ -179,7 +180,7 @@ impl TaskContext {
         meta.parent_id = self.inner.headers.parent_id.clone();
         let mut store = StoreResult::new(meta);
         store.reply_to = self.inner.reply_to.clone();
-        store.correlation_id = Some(celeriac_core::CorrelationId::from(self.id()));
+        store.correlation_id = Some(self.inner.correlation_id.clone());
         store
     }
 

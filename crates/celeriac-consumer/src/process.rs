@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use celeriac_backend::ResultBackend;
 use celeriac_broker::{Broker, Receipt, Requeue, Verb};
-use celeriac_core::{Clock, Map, Payload, Properties, StoreResult, TaskFailure, TaskMeta, TaskState, Timestamp, Value};
+use celeriac_core::{
+    Clock, CorrelationId, Map, Payload, Properties, StoreResult, TaskFailure, TaskId, TaskMeta, TaskState, Timestamp,
+    Value,
+};
 use celeriac_producer::{Producer, TaskOptions};
 use celeriac_serializer::Serializer;
 use tokio::sync::{Notify, mpsc};
@@ -126,6 +129,7 @@ impl Shared {
             headers: request.headers.clone(),
             delivery: info.clone(),
             reply_to: request.properties.reply_to.clone(),
+            correlation_id: correlation_id(&request.properties, &request.headers.id),
             worker: Arc::clone(&self.name),
             producer: self.producer.clone(),
             extensions: Arc::clone(&self.extensions),
@@ -280,17 +284,33 @@ impl Shared {
             ]
             .into_iter()
             .collect();
+            // COMPAT: celery stores each stamp under its own name, beside the others.
+            if let Some(names) = headers.stamped_headers.as_ref().filter(|names| !names.is_empty()) {
+                let listed = names.iter().map(|name| Value::from(name.as_str())).collect();
+                meta.extended.insert("stamped_headers", Value::List(listed));
+                for name in names {
+                    if let Some(stamp) = headers.stamps.get(name) {
+                        meta.extended.insert(name.as_str(), stamp.clone());
+                    }
+                }
+            }
         }
         Some(self.store_result(meta, &request.properties, ran.map(|ran| &ran.options)))
     }
 
     fn store_result(&self, meta: TaskMeta, properties: &Properties, options: Option<&TaskOptions>) -> StoreResult {
+        let correlation_id = correlation_id(properties, &meta.task_id);
         let mut store = StoreResult::new(meta);
         store.expires = options.and_then(|options| options.result_expires).or(self.config.result_expires);
         store.reply_to = properties.reply_to.clone();
-        store.correlation_id = properties.correlation_id.clone();
+        store.correlation_id = Some(correlation_id);
         store
     }
+}
+
+/// What a reply repeats: the message's own correlation id, else the task's id, as in Celery.
+fn correlation_id(properties: &Properties, id: &TaskId) -> CorrelationId {
+    properties.correlation_id.clone().unwrap_or_else(|| CorrelationId::from(id))
 }
 
 /// What is known of a task that ran.
