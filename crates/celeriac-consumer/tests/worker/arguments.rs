@@ -1,7 +1,7 @@
 //! Arguments that fit, and those that do not.
 
 use celeriac_consumer::Tasks;
-use celeriac_core::{Signature, Value};
+use celeriac_core::{Signature, TaskHeaders, TaskId, TaskName, Value};
 use celeriac_producer::signature;
 
 use crate::support::{Bench, failed, output};
@@ -76,16 +76,12 @@ async fn a_task_that_is_not_registered_fails_by_its_name() {
 
 #[tokio::test]
 async fn what_follows_a_task_is_not_lost_in_silence() {
-    use celeriac_broker::{Broker as _, Destination, Outgoing};
-    use celeriac_core::{Headers, Message, Properties, QueueName, TaskHeaders, TaskId, TaskName};
     let bench = Bench::new();
     let _worker = bench.start(tasks());
     let id = TaskId::random();
     let headers = TaskHeaders::new(TaskName::from_static("Divide"), id.clone());
     let body = r#"[[6, 3], {}, {"callbacks": [{"task": "Divide", "args": [1]}], "errbacks": null, "chain": null, "chord": null}]"#;
-    let properties = Properties { content_type: Some(celeriac_core::ContentType::JSON), ..Properties::default() };
-    let message = Message { headers: Headers::from(headers), properties, body: body.into() };
-    bench.store.publish(vec![Outgoing::new(message, Destination::queue(&QueueName::DEFAULT))]).await.unwrap();
+    bench.publish(headers, None, body).await;
     let (class, text) = failed(&bench.producer.result::<i64>(id)).await;
     assert!(class == "celeriac.Unsupported" && text.contains("`Divide`"), "{class}: {text}");
 }

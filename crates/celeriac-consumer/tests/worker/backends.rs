@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use celeriac_consumer::{Prefetch, Tasks};
-use celeriac_core::TaskId;
+use celeriac_core::{TaskHeaders, TaskId, TaskName};
 use celeriac_memory::MemoryStore;
 use celeriac_producer::{ProducerConfig, signature};
 
@@ -96,4 +96,31 @@ async fn a_result_over_the_limit_of_the_store_is_a_failure() {
     assert!(class == "celeriac.ResultNotStored" && text.contains("2002 bytes"), "{class}: {text}");
     worker.shut_down().await;
     assert_eq!(bench.depth().await, 0);
+}
+
+#[tokio::test]
+async fn every_record_of_a_task_repeats_the_messages_correlation_id_or_else_the_tasks_id() {
+    task!(#[track_started = true] async Tracked(cx) -> i64 {
+        probe(cx).pass().await;
+        Ok(1)
+    });
+    for correlation in [Some("the-callers-own"), None] {
+        let (bench, backend, _) = bench();
+        let worker = bench.start(Tasks::new().with::<Tracked>());
+        let headers = TaskHeaders::new(TaskName::from_static("Tracked"), TaskId::random());
+        let id = headers.id.clone();
+        bench.publish(headers, correlation, "[[], {}, {}]").await;
+        // The first record is that of the start.
+        celeriac_testkit::eventually(crate::support::DEADLINE, async || !backend.given.lock().unwrap().is_empty())
+            .await;
+        bench.open(1);
+        bench.ended(&id).await;
+        worker.shut_down().await;
+        let given = std::mem::take(&mut *backend.given.lock().unwrap());
+        assert_eq!(given.len(), 2);
+        for record in given {
+            assert_eq!(record.correlation_id.as_deref(), correlation.or(Some(id.as_str())), "{:?}", record.meta.state);
+            assert_eq!(record.reply_to.as_deref(), Some("replies"));
+        }
+    }
 }

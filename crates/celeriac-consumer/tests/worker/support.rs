@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backend::ResultBackend;
-use celeriac_broker::{Broker, ConsumeOptions, Delivery};
+use celeriac_broker::{Broker, ConsumeOptions, Delivery, Destination, Outgoing};
 use celeriac_consumer::{Extensions, ShutdownHandle, TaskContext, Tasks, Worker, WorkerConfig};
-use celeriac_core::{Clock, QueueName, SystemClock, TaskId, TaskMeta, TaskState, Value};
+use celeriac_core::{
+    Clock, ContentType, CorrelationId, Headers, Message, Properties, QueueName, RoutingKey, SystemClock, TaskHeaders,
+    TaskId, TaskMeta, TaskState, Value,
+};
 use celeriac_memory::MemoryStore;
 use celeriac_producer::{Producer, ProducerConfig, ResultError};
 use celeriac_serializer::{Json, Serializer as _};
@@ -185,6 +188,19 @@ impl Bench {
 
     pub(crate) async fn depth(&self) -> u64 {
         self.store.depth(&QueueName::DEFAULT).await.unwrap()
+    }
+
+    /// Publishes a message made by hand: a task of protocol 2 in JSON.
+    pub(crate) async fn publish(&self, headers: TaskHeaders, correlation_id: Option<&'static str>, body: &'static str) {
+        let properties = Properties {
+            content_type: Some(ContentType::JSON),
+            correlation_id: correlation_id.map(CorrelationId::from_static),
+            reply_to: Some(RoutingKey::from_static("replies")),
+            ..Properties::default()
+        };
+        let message = Message { headers: Headers::from(headers), properties, body: body.into() };
+        let outgoing = Outgoing::new(message, Destination::queue(&QueueName::DEFAULT));
+        self.store.publish(vec![outgoing]).await.unwrap();
     }
 
     /// Waits until `count` messages wait in the default queue.

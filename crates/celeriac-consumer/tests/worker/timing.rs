@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_consumer::Tasks;
-use celeriac_core::{TaskState, Timestamp};
+use celeriac_core::{Clock as _, TaskHeaders, TaskId, TaskName, TaskState, Timestamp};
 use celeriac_memory::MemoryStore;
 use celeriac_producer::{ProducerConfig, ResultError, signature};
 use celeriac_testkit::ManualClock;
@@ -99,18 +99,12 @@ async fn a_task_that_expires_while_it_waits_for_its_time_is_revoked() {
 
 #[tokio::test]
 async fn an_eta_from_a_sender_that_did_not_delay_the_message_is_kept_by_the_broker() {
-    use celeriac_broker::{Broker as _, Destination, Outgoing};
-    use celeriac_core::{
-        Clock as _, ContentType, Headers, Message, Properties, QueueName, TaskHeaders, TaskId, TaskName,
-    };
     let (mut bench, clock) = timed();
     let _worker = bench.start(tasks());
     let mut headers = TaskHeaders::new(TaskName::from_static("Now"), TaskId::random());
     let id = headers.id.clone();
     headers.eta = Some((clock.now() + Duration::from_secs(60)).into());
-    let properties = Properties { content_type: Some(ContentType::JSON), ..Properties::default() };
-    let message = Message { headers: Headers::from(headers), properties, body: "[[],{},{}]".into() };
-    bench.store.publish(vec![Outgoing::new(message, Destination::queue(&QueueName::DEFAULT))]).await.unwrap();
+    bench.publish(headers, None, "[[],{},{}]").await;
     output(&bench.producer.send(signature::<Now, _>(())).await.unwrap()).await;
     assert_eq!(bench.told_so_far().len(), 1);
     clock.advance(Duration::from_secs(60));

@@ -1,7 +1,7 @@
 //! What is seen of a running task.
 
 use celeriac_consumer::Tasks;
-use celeriac_core::{TaskState, Value};
+use celeriac_core::{TaskHeaders, TaskId, TaskName, TaskState, Value};
 use celeriac_producer::signature;
 
 use crate::support::{Bench, output, probe, soon, stored};
@@ -167,4 +167,18 @@ async fn an_extended_result_says_what_ran_where() {
         ("queue", Value::from("celery")),
     ];
     assert_eq!(meta.extended, expected.into_iter().collect());
+}
+
+#[tokio::test]
+async fn an_extended_result_bears_the_stamps_as_celerys_does() {
+    let bench = Bench::new();
+    let _worker = bench.start_with(tasks(), |config| config.result_extended = true);
+    let mut headers = TaskHeaders::new(TaskName::from_static("Divide"), TaskId::random());
+    let id = headers.id.clone();
+    headers.stamped_headers = Some(vec!["tenant".to_owned()]);
+    headers.stamps = [("tenant", "t1")].into_iter().collect();
+    bench.publish(headers, None, "[[6, 3], {}, {}]").await;
+    let extended = bench.ended(&id).await.extended;
+    assert_eq!(extended.get("stamped_headers"), Some(&Value::from(vec![Value::from("tenant")])));
+    assert_eq!(extended.get("tenant"), Some(&Value::from("t1")));
 }

@@ -148,13 +148,15 @@ pub(crate) struct Flaky {
     pub(crate) refuses_all: AtomicBool,
     /// `store` never returns.
     pub(crate) hangs: AtomicBool,
+    /// Every result that was stored, as it was given.
+    pub(crate) given: Mutex<Vec<StoreResult>>,
 }
 
 impl Flaky {
     pub(crate) fn new(inner: MemoryStore, log: Log) -> Arc<Self> {
         let (down_for, refuses) = (AtomicUsize::new(0), Mutex::default());
         let (refuses_all, hangs) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { inner, log, down_for, refuses, refuses_all, hangs })
+        Arc::new(Self { inner, log, down_for, refuses, refuses_all, hangs, given: Mutex::default() })
     }
 }
 
@@ -183,6 +185,7 @@ impl ResultBackend for Flaky {
             return Err(Error::new(ErrorKind::TooLarge, "store result", message));
         }
         self.log.lock().unwrap().push(format!("store {}", batch.len()));
+        self.given.lock().unwrap().extend(batch.iter().cloned());
         self.inner.store(batch).await
     }
 
