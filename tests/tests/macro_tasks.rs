@@ -1,12 +1,13 @@
 //! Tasks that `#[celeriac::task]` made, sent and run in memory.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use celeriac::__private::{Define as _, Task as _};
 use celeriac::consumer::{Extensions, Worker};
 use celeriac::memory::MemoryStore;
 use celeriac::producer::IntoCall;
-use celeriac::{AsyncResult, Producer, ResultError, Signature, State, TaskContext, TaskResult, TypedSignature, tasks};
+use celeriac::{Producer, Signature, State, TaskContext, TaskResult, TypedSignature, tasks};
 use serde::de::DeserializeOwned;
 
 #[celeriac::task(name = "mail.send", queue = "celery", priority = 5)]
@@ -35,27 +36,26 @@ fn parse(text: String) -> Result<u8, std::num::ParseIntError> {
 #[celeriac::task]
 async fn nothing() {}
 
-async fn run<T: DeserializeOwned + Send + 'static>(call: impl IntoCall<Output = T>) -> Result<T, String> {
+async fn run<T>(call: impl IntoCall<Output = T>) -> Result<T, Box<dyn Error>>
+where
+    T: DeserializeOwned + Send + 'static,
+{
     let store = MemoryStore::new();
-    let producer = Producer::builder(Arc::new(store.clone())).backend(Arc::new(store)).build().unwrap();
-    let tasks = tasks![send_mail, kind, parse, nothing];
+    let producer = Producer::builder(Arc::new(store.clone())).backend(Arc::new(store)).build()?;
     let mut extensions = Extensions::default();
     extensions.insert(7_i64);
-    let worker = Worker::builder(producer.clone(), tasks).extensions(extensions).build().unwrap();
+    let tasks = tasks![send_mail, kind, parse, nothing];
+    let worker = Worker::builder(producer.clone(), tasks).extensions(extensions).build()?;
     let stop = worker.handle();
     let running = tokio::spawn(worker.run());
-    let sent: AsyncResult<T> = producer.send(call).await.unwrap();
-    let outcome = sent.get().await;
+    let outcome = producer.send(call).await?.get().await;
     stop.shutdown();
-    running.await.unwrap().unwrap();
-    outcome.map_err(|error| match error {
-        ResultError::Failure(failure) => failure.to_string(),
-        other => panic!("{other}"),
-    })
+    running.await??;
+    Ok(outcome?)
 }
 
-async fn text(call: Signature) -> Result<String, String> {
-    run(call).await.map(|value| value.as_str().unwrap_or_default().to_owned())
+async fn text(call: Signature) -> Result<String, Box<dyn Error>> {
+    Ok(run(call).await?.as_str().unwrap_or_default().to_owned())
 }
 
 #[tokio::test]
@@ -69,9 +69,9 @@ async fn arguments_come_by_place_and_by_keyword_or_by_default() {
 
 #[tokio::test]
 async fn wrong_arguments_fail_the_task() {
-    let missing = text(Signature::named("mail.send")).await.unwrap_err();
+    let missing = text(Signature::named("mail.send")).await.unwrap_err().to_string();
     assert!(missing.contains("missing required argument: 'to'"), "{missing}");
-    let unknown = text(Signature::named("mail.send").arg("a").kwarg("colour", "red")).await.unwrap_err();
+    let unknown = text(Signature::named("mail.send").arg("a").kwarg("colour", "red")).await.unwrap_err().to_string();
     assert!(unknown.contains("unexpected keyword argument 'colour'"), "{unknown}");
 }
 
@@ -84,8 +84,8 @@ async fn a_raw_identifier_and_a_missing_option_are_understood() {
 
 #[tokio::test]
 async fn a_plain_function_is_a_task_whose_error_is_the_tasks() {
-    assert_eq!(run(parse::s("5".into())).await, Ok(5));
-    let error = run(parse::s("x".into())).await.unwrap_err();
+    assert_eq!(run(parse::s("5".into())).await.unwrap(), 5);
+    let error = run(parse::s("x".into())).await.unwrap_err().to_string();
     assert!(error.contains("invalid digit found in string"), "{error}");
     assert_eq!([parse::BLOCKING, nothing::BLOCKING], [true, false]);
     run(nothing::s()).await.unwrap();

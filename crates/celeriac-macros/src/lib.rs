@@ -55,9 +55,9 @@ use proc_macro::TokenStream;
 ///
 /// - `&TaskContext`, at most one, in any place: the running task. It is not an argument.
 /// - `State<T>`: state of the app. It is not an argument.
-/// - Everything else is an argument, at most 16 of them: an owned type that serde encodes and decodes. Its name is its keyword for callers who use keywords,
-///   such as Python's. An `Option<T>` may be left out and is `None` then; `#[arg(default)]` and `#[arg(default = 3)]` say what other types
-///   become when they are left out of a message.
+/// - Everything else is an argument, at most 16 of them: an owned type that serde encodes and decodes. Its name is its keyword for callers
+///   who use keywords, such as Python's. An `Option<T>` may be left out and is `None` then; `#[arg(default)]` and `#[arg(default = 3)]` say
+///   what other types become when they are left out of a message.
 ///
 /// # Return type
 ///
