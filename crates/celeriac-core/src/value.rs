@@ -15,7 +15,7 @@ mod to;
 pub use into::{ValueDeserializer, ValueError};
 pub use map::{IntoIter, Iter, Map};
 pub use ser::BIG_INT_TOKEN;
-pub use tag::{TYPE_KEY, VALUE_KEY};
+pub use tag::{TYPE_KEY, VALUE_KEY, untag};
 pub use text::{BigInt, Date, DateTime, Decimal, Time, Uuid};
 pub use to::to_value;
 

@@ -50,8 +50,12 @@ pub(super) fn is_tagged(map: &Map) -> bool {
 
 /// Turns a tagged object into the value it stands for; any other map stays a map.
 ///
-/// An unknown tag is an error, as it is in kombu.
-pub(super) fn untag(mut map: Map) -> Result<Value> {
+/// For readers of a format of their own; `Deserialize` of [`Value`] does it at every depth.
+///
+/// # Errors
+/// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) naming an unknown tag, as in kombu, or what is wrong under a
+/// known one.
+pub fn untag(mut map: Map) -> Result<Value> {
     if !is_tagged(&map) {
         return Ok(Value::Map(map));
     }

@@ -1,0 +1,122 @@
+//! The records of tasks, and who watches them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use celeriac_core::{StoreResult, TaskId, TaskMeta, Timestamp};
+use tokio::sync::Notify;
+
+use crate::state::{After, HandleId};
+
+/// One record. Shared with the watchers that have yet to see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) meta: Arc<TaskMeta>,
+    expires: Option<Timestamp>,
+}
+
+impl Record {
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// One watch's view of its task.
+#[derive(Debug)]
+struct Watcher {
+    handle: HandleId,
+    /// The newest record that was not handed out yet.
+    pending: Option<Record>,
+    /// A final record was handed out: nothing follows.
+    done: bool,
+    notify: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    records: HashMap<TaskId, Record>,
+    /// The records that expire, by when.
+    expiry: BTreeSet<(Timestamp, TaskId)>,
+    watchers: HashMap<TaskId, BTreeMap<u64, Watcher>>,
+}
+
+/// How many expired records a new one takes along, so that a store that is never swept does not grow for ever.
+const SWEPT_PER_STORE: usize = 2;
+
+impl Results {
+    /// Stores a record if the one before may become it.
+    pub(crate) fn store(&mut self, result: StoreResult, now: Timestamp, after: &mut After) {
+        let StoreResult { meta, expires, .. } = result;
+        self.sweep(now, SWEPT_PER_STORE);
+        let id = meta.task_id.clone();
+        if self.get(&id, now).is_some_and(|old| !old.state.may_become(&meta.state)) {
+            return;
+        }
+        let record = Record { meta: Arc::new(meta), expires: expires.map(|expires| now + expires) };
+        for watcher in self.watchers.get_mut(&id).into_iter().flat_map(BTreeMap::values_mut) {
+            if !watcher.done {
+                watcher.pending = Some(record.clone());
+                after.wake(Arc::clone(&watcher.notify));
+            }
+        }
+        self.forget(&id);
+        if let Some(expires) = record.expires {
+            self.expiry.insert((expires, id.clone()));
+        }
+        self.records.insert(id, record);
+    }
+
+    /// The record of `id`, unless it expired.
+    pub(crate) fn get(&self, id: &TaskId, now: Timestamp) -> Option<&Arc<TaskMeta>> {
+        self.records.get(id).filter(|record| !record.is_expired(now)).map(|record| &record.meta)
+    }
+
+    pub(crate) fn forget(&mut self, id: &TaskId) {
+        if let Some(Record { expires: Some(expires), .. }) = self.records.remove(id) {
+            self.expiry.remove(&(expires, id.clone()));
+        }
+    }
+
+    /// Deletes up to `limit` records that expired, and tells how many.
+    pub(crate) fn sweep(&mut self, now: Timestamp, limit: usize) -> usize {
+        let mut swept = 0;
+        while swept < limit && self.expiry.first().is_some_and(|(expires, _)| *expires <= now) {
+            let Some((_, id)) = self.expiry.pop_first() else { break };
+            self.records.remove(&id);
+            swept += 1;
+        }
+        swept
+    }
+
+    /// Begins to watch `id` under the number `watch`.
+    pub(crate) fn watch(&mut self, id: &TaskId, watch: u64, handle: HandleId, now: Timestamp) -> Arc<Notify> {
+        let pending = self.records.get(id).filter(|record| !record.is_expired(now)).cloned();
+        let notify = Arc::new(Notify::new());
+        let watcher = Watcher { handle, pending, done: false, notify: Arc::clone(&notify) };
+        self.watchers.entry(id.clone()).or_default().insert(watch, watcher);
+        notify
+    }
+
+    /// What the watch has yet to see.
+    pub(crate) fn take_pending(&mut self, id: &TaskId, watch: u64, now: Timestamp) -> Option<Arc<TaskMeta>> {
+        let watcher = self.watchers.get_mut(id)?.get_mut(&watch)?;
+        let record = watcher.pending.take().filter(|record| !record.is_expired(now))?;
+        watcher.done = record.meta.state.is_ready();
+        Some(record.meta)
+    }
+
+    pub(crate) fn unwatch(&mut self, id: &TaskId, watch: u64) {
+        if let Some(watchers) = self.watchers.get_mut(id) {
+            watchers.remove(&watch);
+            if watchers.is_empty() {
+                self.watchers.remove(id);
+            }
+        }
+    }
+
+    /// Wakes every watch of `handle`.
+    pub(crate) fn wake_watchers(&self, handle: HandleId, after: &mut After) {
+        let own = self.watchers.values().flat_map(BTreeMap::values).filter(|watcher| watcher.handle == handle);
+        own.for_each(|watcher| after.wake(Arc::clone(&watcher.notify)));
+    }
+}

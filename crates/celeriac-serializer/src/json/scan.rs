@@ -1,0 +1,191 @@
+//! Takes JSON lists and maps apart by their brackets, without reading the values.
+
+use std::borrow::Cow;
+
+use celeriac_core::{Error, Result};
+
+use super::parse;
+use crate::error::malformed;
+use crate::serializer::{Entry, not_a};
+
+pub(super) fn list(data: &[u8]) -> Result<Vec<Cow<'_, [u8]>>> {
+    let mut scanner = Scanner::open(data, b'[', "list")?;
+    let mut items = Vec::new();
+    if scanner.closes(b']') {
+        scanner.end()?;
+        return Ok(items);
+    }
+    loop {
+        items.push(Cow::Borrowed(scanner.value()?));
+        if !scanner.more(b']')? {
+            scanner.end()?;
+            return Ok(items);
+        }
+    }
+}
+
+pub(super) fn map(data: &[u8]) -> Result<Vec<Entry<'_>>> {
+    let mut scanner = Scanner::open(data, b'{', "map")?;
+    let mut entries = Vec::new();
+    if scanner.closes(b'}') {
+        scanner.end()?;
+        return Ok(entries);
+    }
+    loop {
+        let key = scanner.key()?;
+        scanner.space();
+        if !scanner.take(b':') {
+            return Err(scanner.wrong("no `:` in a map"));
+        }
+        entries.push((key, Cow::Borrowed(scanner.value()?)));
+        if !scanner.more(b'}')? {
+            scanner.end()?;
+            return Ok(entries);
+        }
+    }
+}
+
+struct Scanner<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn open(data: &'a [u8], bracket: u8, wanted: &str) -> Result<Self> {
+        let mut scanner = Self { data, at: 0 };
+        scanner.space();
+        if scanner.take(bracket) {
+            return Ok(scanner);
+        }
+        Err(not_a(
+            wanted,
+            match scanner.peek() {
+                Some(b'[') => "a list",
+                Some(b'{') => "a map",
+                Some(b'"') => "a text",
+                Some(_) => "a scalar",
+                None => "nothing",
+            },
+        ))
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        malformed("json", format_args!("{what} at byte {}", self.at))
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.data.get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.at += 1;
+        }
+        found
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn closes(&mut self, bracket: u8) -> bool {
+        self.space();
+        self.take(bracket)
+    }
+
+    /// After a value: whether another follows.
+    fn more(&mut self, close: u8) -> Result<bool> {
+        if self.closes(close) {
+            return Ok(false);
+        }
+        if self.take(b',') { Ok(true) } else { Err(self.wrong("no `,` or closing bracket")) }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.space();
+        if self.at < self.data.len() { Err(self.wrong("bytes after the value")) } else { Ok(()) }
+    }
+
+    fn key(&mut self) -> Result<Cow<'a, str>> {
+        self.space();
+        let start = self.at;
+        if self.peek() != Some(b'"') {
+            return Err(self.wrong("no text as key of a map"));
+        }
+        self.string()?;
+        let quoted = self.data.get(start..self.at).unwrap_or_default();
+        let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+        if inner.contains(&b'\\') {
+            return Ok(Cow::Owned(parse::string(quoted)?.0));
+        }
+        std::str::from_utf8(inner).map(Cow::Borrowed).map_err(|error| malformed("json", error))
+    }
+
+    /// Passes a string.
+    fn string(&mut self) -> Result<()> {
+        self.at += 1;
+        loop {
+            let rest = self.data.get(self.at..).unwrap_or_default();
+            match memchr::memchr2(b'"', b'\\', rest) {
+                Some(length) => {
+                    self.at += length;
+                    if self.take(b'"') {
+                        return Ok(());
+                    }
+                    // The backslash and what it escapes.
+                    self.at += 2;
+                }
+                None => return Err(self.wrong("a text without end")),
+            }
+        }
+    }
+
+    /// Passes a value and returns its bytes.
+    fn value(&mut self) -> Result<&'a [u8]> {
+        self.space();
+        let start = self.at;
+        let mut open = Vec::new();
+        loop {
+            match self.peek() {
+                Some(b'"') => self.string()?,
+                Some(b'[') => {
+                    open.push(b']');
+                    self.at += 1;
+                }
+                Some(b'{') => {
+                    open.push(b'}');
+                    self.at += 1;
+                }
+                Some(close @ (b']' | b'}')) => {
+                    if open.pop() != Some(close) {
+                        return Err(self.wrong("an unexpected bracket"));
+                    }
+                    self.at += 1;
+                }
+                Some(b',' | b':') if open.is_empty() => return Err(self.wrong("an unexpected separator")),
+                Some(b',' | b':' | b' ' | b'\t' | b'\n' | b'\r') => {
+                    self.at += 1;
+                    continue;
+                }
+                Some(_) => self.scalar(),
+                None => return Err(self.wrong("the end")),
+            }
+            if open.is_empty() {
+                return Ok(self.data.get(start..self.at).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Passes a number or a word.
+    fn scalar(&mut self) {
+        while let Some(byte) = self.peek() {
+            if matches!(byte, b',' | b':' | b']' | b'}' | b'[' | b'{' | b'"' | b' ' | b'\t' | b'\n' | b'\r') {
+                break;
+            }
+            self.at += 1;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The serializers an app knows, and which of them it accepts.
+
+use std::sync::Arc;
+
+use celeriac_core::{Error, Result};
+
+use crate::serializer::Serializer;
+
+const FIND: &str = "find serializer";
+
+/// The serializers by name and content type, and the list of those accepted from outside.
+///
+/// All formats compiled in are known; only JSON is accepted unless [`accept`](Self::accept) says otherwise, as in Celery.
+/// pickle is never accepted: reading it runs the sender's code.
+///
+/// # Examples
+/// ```
+/// use celeriac_core::ErrorKind;
+/// use celeriac_serializer::Serializers;
+///
+/// let formats = Serializers::new().accept(["json", "application/x-msgpack"])?;
+/// assert_eq!(formats.for_content_type(Some("application/x-msgpack"))?.name(), "msgpack");
+/// let error = formats.for_content_type(Some("application/x-yaml")).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Unsupported);
+/// # Ok::<(), celeriac_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Serializers {
+    known: Vec<Arc<dyn Serializer>>,
+    /// Names of the known ones that are accepted.
+    accepted: Vec<String>,
+}
+
+impl Default for Serializers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Serializers {
+    /// All formats compiled in, JSON alone accepted.
+    #[must_use]
+    pub fn new() -> Self {
+        let known: Vec<Arc<dyn Serializer>> = vec![
+            #[cfg(feature = "json")]
+            Arc::new(crate::Json),
+            #[cfg(feature = "msgpack")]
+            Arc::new(crate::Msgpack),
+            #[cfg(feature = "bincode")]
+            Arc::new(crate::Bincode),
+            #[cfg(feature = "yaml")]
+            Arc::new(crate::Yaml),
+        ];
+        Self { known, accepted: vec!["json".to_owned()] }
+    }
+
+    /// Adds a format of the user's own; one of the same name or content type is replaced.
+    #[must_use]
+    pub fn register(mut self, format: Arc<dyn Serializer>) -> Self {
+        self.known.retain(|known| known.name() != format.name() && known.content_type() != format.content_type());
+        self.known.push(format);
+        self
+    }
+
+    /// Sets what is accepted from outside, by names or content types. Register formats of your own first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming one that is not known, or pickle.
+    pub fn accept<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Result<Self> {
+        let names = names.into_iter().map(|name| Ok(self.by_name(name.as_ref())?.name().to_owned()));
+        self.accepted = names.collect::<Result<_>>()?;
+        Ok(self)
+    }
+
+    /// The format of that name or content type, accepted or not: to encode with.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming it and what is known.
+    pub fn by_name(&self, name: &str) -> Result<&Arc<dyn Serializer>> {
+        self.lookup(name).ok_or_else(|| {
+            if is_pickle(name) {
+                return Error::config(FIND, PICKLE);
+            }
+            let known = self.known.iter().map(|format| format.name());
+            Error::config(FIND, format!("serializer `{}` is not known, only {}", short(name), quoted(known)))
+        })
+    }
+
+    /// The format to read a message or result of that content type with. Parameters such as `; charset=utf-8` are ignored.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](celeriac_core::ErrorKind::Unsupported) naming it and what is accepted;
+    /// [`ErrorKind::Malformed`](celeriac_core::ErrorKind::Malformed) if it is missing.
+    pub fn for_content_type(&self, content_type: Option<&str>) -> Result<&Arc<dyn Serializer>> {
+        let accepted = || quoted(self.accepted().map(|format| format.content_type().as_str().to_owned()));
+        let Some(content_type) = content_type.filter(|content_type| !content_type.is_empty()) else {
+            return Err(Error::malformed(FIND, format!("content type is missing; accepted are {}", accepted())));
+        };
+        match self.lookup(content_type) {
+            Some(format) if self.accepted.iter().any(|name| name == format.name()) => Ok(format),
+            _ if is_pickle(content_type) => Err(Error::unsupported(FIND, PICKLE)),
+            Some(_) => Err(Error::unsupported(
+                FIND,
+                format!("content type `{}` is not accepted, only {}", short(content_type), accepted()),
+            )),
+            None => Err(Error::unsupported(
+                FIND,
+                format!("content type `{}` is not known; accepted are {}", short(content_type), accepted()),
+            )),
+        }
+    }
+
+    /// The formats accepted from outside.
+    pub fn accepted(&self) -> impl Iterator<Item = &Arc<dyn Serializer>> {
+        self.known.iter().filter(|format| self.accepted.iter().any(|name| name == format.name()))
+    }
+
+    fn lookup(&self, name: &str) -> Option<&Arc<dyn Serializer>> {
+        let name = name.split(';').next().unwrap_or(name).trim();
+        self.known.iter().find(|format| {
+            format.name().eq_ignore_ascii_case(name) || format.content_type().as_str().eq_ignore_ascii_case(name)
+        })
+    }
+}
+
+const PICKLE: &str = "`pickle` (`application/x-python-serialize`) is refused: to read it is to run the sender's code; \
+                      send json or msgpack";
+
+fn is_pickle(name: &str) -> bool {
+    let name = name.split(';').next().unwrap_or(name).trim();
+    ["pickle", "application/x-python-serialize"].iter().any(|pickle| pickle.eq_ignore_ascii_case(name))
+}
+
+/// At most 64 characters of what came from outside.
+fn short(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+fn quoted<T: AsRef<str>>(names: impl Iterator<Item = T>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{}`", name.as_ref())).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
