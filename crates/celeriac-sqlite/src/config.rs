@@ -86,22 +86,23 @@ impl SqliteConfig {
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let seconds = || value.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            let read = match name {
-                "busy_timeout" => seconds().map(|timeout| config.busy_timeout = timeout),
-                "lease" => seconds().map(|lease| config.lease = lease),
-                "max_message_bytes" => value.parse().ok().map(|bytes| config.max_message_bytes = bytes),
-                "durability" => match value {
-                    "full" => Some(config.durability = Durability::Full),
-                    "normal" => Some(config.durability = Durability::Normal),
-                    _ => None,
-                },
+            let durability = || match value {
+                "full" => Some(Durability::Full),
+                "normal" => Some(Durability::Normal),
+                _ => None,
+            };
+            let wrong = || refuse(format!("option `{name}` cannot be `{value}`"));
+            match name {
+                "busy_timeout" => config.busy_timeout = seconds().ok_or_else(wrong)?,
+                "lease" => config.lease = seconds().ok_or_else(wrong)?,
+                "max_message_bytes" => config.max_message_bytes = value.parse().map_err(|_| wrong())?,
+                "durability" => config.durability = durability().ok_or_else(wrong)?,
                 _ => {
                     return Err(refuse(format!(
                         "unknown option `{name}`; known are busy_timeout, lease, max_message_bytes and durability"
                     )));
                 }
-            };
-            read.ok_or_else(|| refuse(format!("option `{name}` cannot be `{value}`")))?;
+            }
         }
         Ok(config)
     }

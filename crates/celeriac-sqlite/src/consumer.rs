@@ -10,10 +10,11 @@ use celeriac_broker::{Consumer, Delivery, DeliveryTag, Receipt};
 use celeriac_core::{Message, QueueName, Result};
 use tokio::sync::{Notify, oneshot};
 
-use crate::error::closed;
+use crate::error::{Outcome, closed};
 use crate::settle::Settler;
 use crate::store::{Half, Inner};
 use crate::take::{Row, Take, Taken};
+use crate::txn::Txn;
 use crate::wire;
 use crate::writer::{Call, Order};
 
@@ -93,13 +94,13 @@ impl SqliteConsumer {
         })
     }
 
-    /// What ends this consumer in the database.
-    fn end(&mut self) -> Option<impl FnOnce(&mut crate::txn::Txn<'_>) -> crate::error::Outcome + Send + use<>> {
+    /// What ends this consumer in the database; `None` if it has ended.
+    fn end(&mut self) -> Option<impl FnOnce(&mut Txn<'_>) -> Outcome + Send + use<>> {
         self.inner.shared.unlisten(self.id);
         let rows = std::mem::take(&mut self.rows);
-        (!rows.is_empty()).then(|| {
-            move |txn: &mut crate::txn::Txn<'_>| rows.iter().try_for_each(|row| txn.drop_consumers("id", *row))
-        })
+        let end = !rows.is_empty();
+        let work = move |txn: &mut Txn<'_>| rows.iter().try_for_each(|row| txn.drop_consumers("id", *row));
+        end.then_some(work)
     }
 }
 
@@ -130,9 +131,7 @@ impl Consumer for SqliteConsumer {
 
     async fn cancel(mut self: Box<Self>) -> Result<()> {
         let Some(work) = self.end() else { return Ok(()) };
-        if self.inner.is_closed(Half::Broker) {
-            return Ok(());
-        }
+        self.inner.check_open(Half::Broker, "cancel")?;
         self.inner.call("cancel", Call::new("cancel", work)).await
     }
 }

@@ -5,6 +5,7 @@
 //! not renew its lease.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
@@ -199,8 +200,8 @@ fn others(connection: &Connection, me: i64) -> Outcome<Vec<Other>> {
 /// Whether the lock of `owner` is free. One that cannot be looked at proves nothing: then only the lease counts.
 fn is_dead(place: &Place, opened: &mut HashMap<i64, File>, owner: i64) -> bool {
     let file = match opened.entry(owner) {
-        std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-        std::collections::hash_map::Entry::Vacant(entry) => match File::open(lock_path(place, owner)) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => match File::open(lock_path(place, owner)) {
             Ok(file) => entry.insert(file),
             Err(_) => return false,
         },

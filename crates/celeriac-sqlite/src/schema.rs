@@ -205,7 +205,8 @@ fn locate(path: &Path) -> Outcome<Place> {
 #[cfg(target_os = "linux")]
 fn network_file_system(directory: &Path) -> Option<&'static str> {
     // linux/magic.h and the file systems' own sources.
-    let magic = i64::from(rustix::fs::statfs(directory).ok()?.f_type) & 0xffff_ffff;
+    // Of another type, and signed or not, from one architecture to the next.
+    let magic = rustix::fs::statfs(directory).ok()?.f_type & 0xffff_ffff;
     match magic {
         0x6969 => Some("NFS"),
         0x517b | 0xfe53_4d42 | 0xff53_4d42 => Some("SMB"),

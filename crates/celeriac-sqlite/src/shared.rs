@@ -108,7 +108,7 @@ impl Shared {
         } else {
             self.ready(&wake.queues);
         }
-        if self.watches.is_empty() || !(wake.everything || !wake.results.is_empty()) {
+        if self.watches.is_empty() || !wake.everything && wake.results.is_empty() {
             return;
         }
         let wanted = (!wake.everything).then_some(wake.results.as_slice());

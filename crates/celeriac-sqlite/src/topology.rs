@@ -1,6 +1,7 @@
 //! Queues, exchanges, bindings, and who listens to what, kept in memory as long as the database says that nothing changed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use celeriac_broker::{ExchangeKind, QueueSpec, topic_matches};
 use celeriac_core::{Error, ErrorKind, ExchangeName, RoutingKey};
@@ -167,12 +168,14 @@ impl Topology {
 
     /// The owners that consume `queue`.
     pub(crate) fn listeners(&mut self, connection: &Connection, queue: i64) -> Outcome<&[i64]> {
-        if !self.listeners.contains_key(&queue) {
-            let mut statement = connection.prepare_cached("SELECT DISTINCT owner FROM consumer WHERE queue = ?1")?;
-            let owners = statement.query_map([queue], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            self.listeners.insert(queue, owners);
-        }
-        Ok(self.listeners.get(&queue).map(Vec::as_slice).unwrap_or_default())
+        Ok(match self.listeners.entry(queue) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(entry) => {
+                let mut statement =
+                    connection.prepare_cached("SELECT DISTINCT owner FROM consumer WHERE queue = ?1")?;
+                entry.insert(statement.query_map([queue], |row| row.get(0))?.collect::<Result<_, _>>()?)
+            }
+        })
     }
 
     /// The owners that watch results.

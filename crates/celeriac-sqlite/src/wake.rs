@@ -111,6 +111,7 @@ pub(crate) fn remove_socket(place: &Place, owner: i64) {
 
 #[cfg(unix)]
 mod sockets {
+    use std::collections::hash_map::Entry;
     use std::os::unix::fs::DirBuilderExt;
     use std::os::unix::net::UnixDatagram;
 
@@ -146,8 +147,8 @@ mod sockets {
 
         fn try_send(&mut self, owner: i64, datagram: &[u8]) -> io::Result<()> {
             let socket = match self.sockets.entry(owner) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
                     let socket = UnixDatagram::unbound()?;
                     socket.set_nonblocking(true)?;
                     socket.connect(socket_path(&self.place, owner))?;

@@ -184,6 +184,7 @@ impl Writer {
                 self.commit(vec![(Box::new(job), Ok(()))]);
             }
         };
+        self.shared.stop();
         self.leave();
         if let Some(stopped) = stopped {
             let _ = stopped.send(());
