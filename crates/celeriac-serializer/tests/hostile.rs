@@ -104,12 +104,11 @@ fn deep_nesting_is_an_error_in_every_format() {
 #[test]
 fn the_deepest_value_allowed_survives() {
     let formats = Serializers::new();
-    let mut value = Value::from(1);
-    for _ in 0..120 {
-        value = Value::List(vec![value]);
-    }
     for name in FORMATS {
         let Ok(format) = formats.by_name(name) else { continue };
+        // Each level counts twice in serde_yaml_ng.
+        let depth = if name == "yaml" { 60 } else { 126 };
+        let value = (0..depth).fold(Value::from(1), |value, _| Value::List(vec![value]));
         let mut data = Vec::new();
         format.encode_value(&value, &mut data).unwrap();
         assert_eq!(format.decode_value(&data).unwrap(), value, "{name}");
@@ -164,7 +163,8 @@ fn a_truncated_or_extended_stream_is_malformed() {
             assert_eq!(error.kind(), ErrorKind::Malformed, "{compression:?} {length}/{}", whole.len());
         }
         let more = [&whole[..], b"xyz"].concat();
-        assert_eq!(compression.decompress(&more, 1 << 20).unwrap_err().kind(), ErrorKind::Malformed, "{compression:?}");
+        let kind = compression.decompress(&more, 1 << 20).map(|out| out.len()).map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::Malformed), "{compression:?}");
         assert_eq!(compression.decompress(b"garbage", 1 << 20).unwrap_err().kind(), ErrorKind::Malformed);
         assert!(compression.decompress(&compression.compress(b"").unwrap(), 0).unwrap().is_empty());
     }

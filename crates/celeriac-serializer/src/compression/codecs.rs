@@ -49,10 +49,7 @@ const BUFFER: usize = 4096;
 pub(super) fn decompress(compression: Compression, mut data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     match compression {
         #[cfg(feature = "brotli")]
-        Compression::Brotli => {
-            let mut reader = brotli::Decompressor::new(data, BUFFER);
-            read(&mut reader, limit)
-        }
+        Compression::Brotli => unbrotli(data, limit),
         #[cfg(feature = "bzip2")]
         Compression::Bzip2 => {
             let mut reader = bzip2::bufread::BzDecoder::new(&mut data);
@@ -117,6 +114,41 @@ fn inflate(data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
         }
         if consumed_now == consumed && out.len() == length {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+// By hand, since the reader type reads past the stream and does not say so.
+#[cfg(feature = "brotli")]
+fn unbrotli(data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+    use brotli::enc::StandardAlloc;
+    use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
+
+    let mut state = BrotliState::new(StandardAlloc::default(), StandardAlloc::default(), StandardAlloc::default());
+    let (mut left, mut consumed, mut total) = (data.len(), 0, 0);
+    let mut out = Vec::new();
+    let mut chunk = vec![0; 16 * BUFFER];
+    loop {
+        let (mut room, mut filled) = (chunk.len(), 0);
+        let result = BrotliDecompressStream(
+            &mut left,
+            &mut consumed,
+            data,
+            &mut room,
+            &mut filled,
+            &mut chunk,
+            &mut total,
+            &mut state,
+        );
+        out.extend_from_slice(chunk.get(..filled).unwrap_or_default());
+        if out.len() > limit {
+            return Ok(out);
+        }
+        match result {
+            BrotliResult::ResultSuccess => return whole(out, data.get(consumed..).unwrap_or_default(), limit),
+            BrotliResult::NeedsMoreOutput => {}
+            BrotliResult::NeedsMoreInput => return Err(io::ErrorKind::UnexpectedEof.into()),
+            BrotliResult::ResultFailure => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
