@@ -51,6 +51,8 @@ fn read_all(format: &dyn Serializer, data: &[u8]) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_value_survives_every_format(value in value()) {
         for format in formats() {
