@@ -1,5 +1,7 @@
 //! Joining, splitting and prepending, in every format.
 
+#![cfg(test)]
+
 use celeriac_core::{ErrorKind, Value};
 use celeriac_serializer::{Body, Serializer, SerializerExt as _, Serializers};
 

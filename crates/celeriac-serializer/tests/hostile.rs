@@ -1,23 +1,25 @@
 //! Bytes from strangers: crafted lengths, deep nesting, bombs, truncation.
 
-use std::time::{Duration, Instant};
+#![cfg(test)]
 
 use celeriac_core::{ErrorKind, Value};
-use celeriac_serializer::{Compression, Serializer, SerializerExt as _, Serializers};
+use celeriac_serializer::{Compression, SerializerExt as _, Serializers};
 use serde::{Deserialize, Serialize};
 
 const FORMATS: [&str; 4] = ["json", "msgpack", "bincode", "yaml"];
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Endless {
-    More(Box<Endless>),
+    More(Box<Self>),
     #[serde(rename = "n")]
     Done,
 }
 
 #[cfg(feature = "bincode")]
 mod bincode {
-    use celeriac_serializer::Bincode;
+    use std::time::{Duration, Instant};
+
+    use celeriac_serializer::{Bincode, Serializer as _};
 
     use super::*;
 

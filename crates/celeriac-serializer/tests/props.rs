@@ -1,5 +1,7 @@
 //! Properties: every value survives every format, and no bytes can do harm.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 
 use celeriac_core::value::{BigInt, DateTime, Decimal, Uuid};

@@ -46,32 +46,35 @@ pub(super) fn compress(compression: Compression, data: &[u8]) -> io::Result<Vec<
 const BUFFER: usize = 4096;
 
 /// Decompresses up to one byte over `limit`, which tells the caller that there is more.
-pub(super) fn decompress(compression: Compression, mut data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+pub(super) fn decompress(compression: Compression, data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     match compression {
         #[cfg(feature = "brotli")]
         Compression::Brotli => unbrotli(data, limit),
         #[cfg(feature = "bzip2")]
         Compression::Bzip2 => {
-            let mut reader = bzip2::bufread::BzDecoder::new(&mut data);
+            let mut rest = data;
+            let mut reader = bzip2::bufread::BzDecoder::new(&mut rest);
             let out = read(&mut reader, limit)?;
-            whole(out, data, limit)
+            whole(out, rest, limit)
         }
         #[cfg(feature = "lzma")]
         Compression::Lzma => {
             // KiB; enough for the highest preset's dictionary, no more on a header's word.
             const MEMORY: u32 = 80 * 1024;
-            let mut reader = lzma_rust2::XzReader::new_mem_limit(&mut data, false, MEMORY);
+            let mut rest = data;
+            let mut reader = lzma_rust2::XzReader::new_mem_limit(&mut rest, false, MEMORY);
             let out = read(&mut reader, limit)?;
-            whole(out, data, limit)
+            whole(out, rest, limit)
         }
         #[cfg(feature = "zlib")]
         Compression::Zlib => inflate(data, limit),
         #[cfg(feature = "zstd")]
         Compression::Zstd => {
-            let mut reader = zstd::stream::read::Decoder::with_buffer(&mut data)?.single_frame();
+            let mut rest = data;
+            let mut reader = zstd::stream::read::Decoder::with_buffer(&mut rest)?.single_frame();
             let out = read(&mut reader, limit)?;
             drop(reader);
-            whole(out, data, limit)
+            whole(out, rest, limit)
         }
         #[cfg(not(all(feature = "brotli", feature = "bzip2", feature = "lzma", feature = "zlib", feature = "zstd")))]
         _ => Err(io::ErrorKind::Unsupported.into()),
