@@ -109,7 +109,7 @@ impl Shared {
             }
             None
         };
-        Some(self.run(request, info, receipt, handler).await)
+        self.run(request, info, receipt, handler).await
     }
 
     async fn run(
@@ -118,7 +118,7 @@ impl Shared {
         info: DeliveryInfo,
         receipt: Option<Receipt>,
         handler: crate::registry::Handler,
-    ) -> Done {
+    ) -> Option<Done> {
         let options = handler.options.clone();
         let ignored = request.headers.ignore_result.or(options.ignore_result).unwrap_or(self.config.ignore_result);
         let request = Arc::new(request);
@@ -152,7 +152,11 @@ impl Shared {
         if let Some(updates) = &self.updates {
             updates.forget(&request.headers.id);
         }
-        self.outcome(&request, &info, receipt, outcome, Ran { context, options, ignored })
+        // A blocking task that was told to stop has not failed: its receipt is dropped, and it runs again elsewhere.
+        if outcome.is_err() && receipt.is_some() && self.shutdown.cold.is_cancelled() {
+            return None;
+        }
+        Some(self.outcome(&request, &info, receipt, outcome, Ran { context, options, ignored }))
     }
 
     fn outcome(
