@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod broker;
 mod clock;
+pub mod serializer;
 pub mod suite;
 mod wait;
 
