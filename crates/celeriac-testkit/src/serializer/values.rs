@@ -28,7 +28,7 @@ enum Payment {
     Cash,
     Card(u32),
     Transfer { iban: String, days: u8 },
-    Split(Vec<Payment>, bool),
+    Split(Vec<Self>, bool),
 }
 
 fn order() -> Order {
