@@ -1,9 +1,10 @@
 //! Conformance suites for celeriac.
 #![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "x")]
 
+pub mod backend;
 pub mod broker;
 mod clock;
-mod suite;
+pub mod suite;
 mod wait;
 
 pub use clock::ManualClock;
