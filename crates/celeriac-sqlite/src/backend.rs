@@ -1,7 +1,7 @@
 //! The result backend half.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use celeriac_backend::{BackendCapabilities, ResultBackend, Watch};
@@ -17,18 +17,16 @@ const SWEEP: i64 = 5000;
 
 pub(crate) struct SqliteBackend {
     inner: Arc<Inner>,
-    /// Whether other processes know that this one watches.
-    announced: AtomicBool,
 }
 
 impl SqliteBackend {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, announced: AtomicBool::new(false) }
+        Self { inner }
     }
 
     /// Has others wake this process when they store.
     async fn announce(&self) -> Result<()> {
-        if self.announced.load(Ordering::SeqCst) {
+        if self.inner.shared.watching.load(Ordering::SeqCst) {
             return Ok(());
         }
         let (job, answer) = Call::new("watch", |txn| {
@@ -37,7 +35,7 @@ impl SqliteBackend {
             txn.topology.changed(txn.connection)
         });
         self.inner.call("watch", (job.joining(), answer)).await?;
-        self.announced.store(true, Ordering::SeqCst);
+        self.inner.shared.watching.store(true, Ordering::SeqCst);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Outcome;
 use crate::schema::{Place, lock_file};
@@ -25,6 +25,8 @@ pub(crate) struct Owner {
     /// The locks of the others, opened to see whether they are held.
     others: HashMap<i64, File>,
     known: Vec<Other>,
+    /// Those whose lease was over when this store could write, with the lease's end.
+    suspects: HashMap<i64, i64>,
     /// SQLite's count of changes by others, when `known` was read.
     seen: i64,
 }
@@ -59,6 +61,7 @@ impl Writer {
             _lock: lock,
             others: HashMap::new(),
             known: Vec::new(),
+            suspects: HashMap::new(),
             seen: -1,
         });
         if let Err(error) = wake::listen(&self.shared, id) {
@@ -114,17 +117,19 @@ impl Writer {
         owner.others.retain(|id, _| owner.known.iter().any(|other| other.id == *id));
         let renew = self.held > 0 && owner.me.lease_until.saturating_sub(now) <= owner.me.lease / 3 * 2;
         let me = owner.me.id;
+        owner.suspects.retain(|id, _| late.contains(id));
         if dead.is_empty() && late.is_empty() && !renew {
             return Ok(());
         }
         owner.seen = -1;
+        let mut suspects = std::mem::take(&mut owner.suspects);
         let held = self.transaction(|txn| {
             for id in &dead {
                 txn.bury(*id)?;
                 tracing::info!(owner = id, "recovered what a dead process held");
             }
             for id in &late {
-                txn.recover_late(*id)?;
+                txn.recover_late(*id, &mut suspects)?;
             }
             if renew {
                 txn.renew()?;
@@ -133,6 +138,9 @@ impl Writer {
             Ok(txn.connection.prepare_cached(sql)?.query_row([me], |row| row.get(0))?)
         })?;
         self.held = held;
+        if let Some(owner) = &mut self.owner {
+            owner.suspects = suspects;
+        }
         for id in dead {
             remove_traces(&self.opened.place, id);
         }
@@ -149,9 +157,13 @@ impl Txn<'_> {
         self.topology.changed(self.connection)
     }
 
-    fn recover_late(&mut self, owner: i64) -> Outcome {
-        let sql = "SELECT 1 FROM owner WHERE id = ?1 AND lease_until >= ?2";
-        if self.connection.prepare_cached(sql)?.exists((owner, self.now))? {
+    /// Recovers what a stopped process holds, at the second look: while nobody could write, nobody could renew a lease
+    /// either, so its owner is given the time until the next tick.
+    fn recover_late(&mut self, owner: i64, suspects: &mut HashMap<i64, i64>) -> Outcome {
+        let sql = "SELECT lease_until FROM owner WHERE id = ?1 AND lease_until < ?2";
+        let found = self.connection.prepare_cached(sql)?.query_row((owner, self.now), |row| row.get(0)).optional()?;
+        let Some(lease_until) = found else { return Ok(()) };
+        if suspects.insert(owner, lease_until) != Some(lease_until) {
             return Ok(());
         }
         let count = self.requeue_all(owner)?;

@@ -131,7 +131,12 @@ fn refuse(why: String) -> Fault {
 
 /// Opens the database, and makes it if there is none. Blocks.
 pub(crate) fn open(config: &SqliteConfig) -> Result<Opened> {
-    try_open(config).map_err(|fault| fault.explain("open", &config.path))
+    try_open(config).map_err(|fault| match fault {
+        Fault::Sql(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            Error::config("open", format!("`{}` is not an SQLite database", config.path.display())).with_source(error)
+        }
+        fault => fault.explain("open", &config.path),
+    })
 }
 
 fn try_open(config: &SqliteConfig) -> Outcome<Opened> {
@@ -246,14 +251,7 @@ fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connecti
 /// Whether the file is one of ours; `false` if it is empty.
 fn check(connection: &Connection, path: &Path) -> Outcome<bool> {
     let path = path.display();
-    let number = |sql: &str| {
-        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => {
-                Fault::Said(Error::config("open", format!("`{path}` is not an SQLite database")).with_source(error))
-            }
-            _ => Fault::Sql(error),
-        })
-    };
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (id, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
     if connection.is_readonly("main")? {

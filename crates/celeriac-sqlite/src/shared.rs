@@ -27,6 +27,10 @@ pub(crate) struct Shared {
     pub(crate) watches: Watches,
     /// Counts the commits, also those that failed: as long as it moves, the writer is not stuck.
     pub(crate) progress: AtomicU64,
+    /// Whether the writer has the database to itself: then it may take its time.
+    pub(crate) writing: AtomicBool,
+    /// Whether other processes know that this one watches results.
+    pub(crate) watching: AtomicBool,
     clock: Arc<dyn Clock>,
     consumers: Mutex<Consumers>,
     readers: Mutex<Vec<Connection>>,
@@ -52,6 +56,8 @@ impl Shared {
             lease: micros(config.lease),
             watches: Watches::default(),
             progress: AtomicU64::new(0),
+            writing: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
             clock: Arc::clone(&config.clock),
             consumers: Mutex::default(),
             readers: Mutex::default(),

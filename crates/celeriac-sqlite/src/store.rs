@@ -193,6 +193,7 @@ impl Inner {
                     });
                 }
                 Err(_) if self.shared.progress.load(Ordering::Relaxed) != before => {}
+                Err(_) if self.shared.writing.load(Ordering::Relaxed) => {}
                 Err(_) => {
                     let path = self.shared.place.path.display();
                     let why = format!("`{path}` is locked by another process for longer than `busy_timeout`");
@@ -227,3 +228,6 @@ impl fmt::Debug for Inner {
         f.debug_struct("SqliteStore").field("path", &self.shared.place.path).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

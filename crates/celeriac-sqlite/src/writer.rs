@@ -21,7 +21,7 @@ use crate::wake::{Peers, Wake};
 /// No commit is put off for more work than this: messages of ordinary size.
 const MOST_WEIGHT: usize = 2048;
 
-/// How often a store that consumes looks for the dead.
+/// How often a store that consumes looks for the dead; more often where leases are short.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How often expired records are swept out by the way.
@@ -138,6 +138,7 @@ pub(crate) struct Writer {
     pub(crate) peers: Peers,
     /// Deliveries held here.
     pub(crate) held: i64,
+    tick: Duration,
     next_tick: Instant,
     next_sweep: Instant,
 }
@@ -147,6 +148,7 @@ type Work = Vec<(Box<dyn Job>, Result<()>)>;
 impl Writer {
     pub(crate) fn new(opened: Opened, shared: Arc<Shared>, orders: mpsc::Receiver<Order>) -> Self {
         let now = Instant::now();
+        let tick = TICK.min(shared.config.lease / 3);
         let peers = Peers::new(opened.place.clone());
         Self {
             opened,
@@ -156,6 +158,7 @@ impl Writer {
             owner: None,
             peers,
             held: 0,
+            tick,
             next_tick: now,
             next_sweep: now + SWEEP,
         }
@@ -175,7 +178,7 @@ impl Writer {
             }
             let now = Instant::now();
             if self.owner.is_some() && now >= self.next_tick {
-                self.next_tick = now + TICK;
+                self.next_tick = now + self.tick;
                 self.tick();
             }
             if now >= self.next_sweep {
@@ -186,6 +189,8 @@ impl Writer {
         };
         self.shared.stop();
         self.leave();
+        // The file is released before anybody is told so.
+        drop(self);
         if let Some(stopped) = stopped {
             let _ = stopped.send(());
         }
@@ -330,6 +335,8 @@ impl Writer {
                 owner.me.lease_until = 0;
             }
         }
+        // ORDERING: as `progress`, says only that there is no need to give up.
+        self.shared.writing.store(false, Ordering::Relaxed);
         self.opened.turnstile.unlock()?;
         outcome
     }
@@ -338,6 +345,8 @@ impl Writer {
         let Self { opened, topology, owner, shared, .. } = self;
         let connection = &opened.connection;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        // ORDERING: as where it is taken back.
+        shared.writing.store(true, Ordering::Relaxed);
         shared.place.check()?;
         topology.refresh(connection)?;
         let me = owner.as_mut().map(|owner| &mut owner.me);

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
 use celeriac_sqlite::{SqliteConfig, SqliteStore};
+use celeriac_testkit::backend::BackendHarness;
 use celeriac_testkit::broker::BrokerHarness;
 use tempfile::TempDir;
 
@@ -44,8 +45,25 @@ impl BrokerHarness for Harness {
     }
 }
 
+#[async_trait]
+impl BackendHarness for Harness {
+    async fn open(&self) -> Arc<dyn ResultBackend> {
+        self.store().await.backend()
+    }
+
+    async fn reopen(&self) -> Option<Arc<dyn ResultBackend>> {
+        Some(self.store().await.backend())
+    }
+}
+
+mod backend {
+    use super::Harness;
+
+    celeriac_testkit::backend_conformance!(Harness::new);
+}
+
 mod broker {
-    use super::*;
+    use super::Harness;
 
     celeriac_testkit::broker_conformance!(Harness::new);
 }
