@@ -72,6 +72,8 @@ pub use celeriac_core as core;
 pub use celeriac_memory as memory;
 pub use celeriac_producer as producer;
 pub use celeriac_serializer as serializer;
+#[cfg(feature = "sqlite")]
+pub use celeriac_sqlite as sqlite;
 
 pub use celeriac_broker::{QueueSpec, Requeue};
 #[cfg(feature = "worker")]
@@ -79,8 +81,7 @@ pub use celeriac_consumer::{
     FromContext, IntoTaskError, Prefetch, ShutdownHandle, State, TaskContext, TaskError, TaskResult, Tasks, Worker,
 };
 pub use celeriac_core::{
-    Error, ErrorKind, Priority, QueueName, Result, Signature, TaskFailure, TaskId, TaskName, TaskState, Timestamp,
-    Value,
+    Error, ErrorKind, Priority, QueueName, Result, Signature, TaskFailure, TaskId, TaskName, TaskState, Timestamp, Value,
 };
 pub use celeriac_producer::{
     AsyncResult, Producer, Progress, ResultError, Route, TaskArgument, TaskOptions, TaskOutput, TypedSignature, Updates,

@@ -60,6 +60,8 @@ impl Default for Systems {
         let mut openers: BTreeMap<String, Opener> = BTreeMap::new();
         #[cfg(feature = "memory")]
         openers.insert("memory".to_owned(), Arc::new(|url| Box::pin(memory(url))));
+        #[cfg(feature = "sqlite")]
+        openers.insert("sqlite".to_owned(), Arc::new(|url| Box::pin(sqlite(url))));
         Self(openers)
     }
 }
@@ -73,10 +75,7 @@ impl Systems {
         let known = || self.0.keys().map(|scheme| format!("`{scheme}`")).collect::<Vec<_>>().join(", ");
         // The URL itself is not shown: it may hold a password.
         let Some((scheme, _)) = url.split_once(':') else {
-            return Err(Error::config(
-                "open",
-                format!("a URL begins with a scheme and a colon; known schemes are {}", known()),
-            ));
+            return Err(Error::config("open", format!("a URL begins with a scheme and a colon; known schemes are {}", known())));
         };
         let Some(opener) = self.0.get(scheme) else {
             let message = format!("the URL's scheme `{scheme}` is not known; known schemes are {}", known());
@@ -92,7 +91,13 @@ async fn memory(url: String) -> Result<System> {
     if let Some((_, options)) = name.split_once('?') {
         return Err(Error::config("open", format!("a memory URL has no options, but `{options}` was given")));
     }
-    let store =
-        if name.is_empty() { celeriac_memory::MemoryStore::new() } else { celeriac_memory::MemoryStore::named(name) };
+    let store = if name.is_empty() { celeriac_memory::MemoryStore::new() } else { celeriac_memory::MemoryStore::named(name) };
+    Ok(System::new().broker(Arc::new(store.clone())).backend(Arc::new(store)))
+}
+
+#[cfg(feature = "sqlite")]
+async fn sqlite(url: String) -> Result<System> {
+    let config = celeriac_sqlite::SqliteConfig::from_url(&url)?;
+    let store = celeriac_sqlite::SqliteStore::open(config).await?;
     Ok(System::new().broker(Arc::new(store.clone())).backend(Arc::new(store)))
 }

@@ -1,0 +1,95 @@
+//! In which order messages come.
+
+use celeriac_broker::{Outgoing, QueueSpec, Requeue};
+use celeriac_core::{Priority, QueueName};
+
+use super::kit::{BrokerKit, message, text, texts};
+
+pub(super) async fn messages_arrive_in_the_order_of_their_publishing(kit: &BrokerKit) {
+    let queue = kit.queue();
+    let sent: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    for body in &sent {
+        kit.publish(&queue, [body]).await;
+    }
+    let mut consumer = kit.eager([queue]).await;
+    let came = kit.take(&mut consumer, sent.len()).await;
+    assert_eq!(texts(&came), sent, "first in, first out");
+}
+
+pub(super) async fn a_batch_is_published_in_order(kit: &BrokerKit) {
+    let (one, other) = (kit.queue(), kit.queue());
+    let batch = (0..60).map(|n| Outgoing::new(message(n.to_string()), if n % 3 == 0 { &one } else { &other }));
+    kit.send(batch.collect()).await;
+    for (queue, wanted) in [(one, true), (other, false)] {
+        let expected: Vec<String> = (0..60).filter(|n| (n % 3 == 0) == wanted).map(|n| n.to_string()).collect();
+        let mut consumer = kit.eager([queue]).await;
+        assert_eq!(texts(&kit.take(&mut consumer, expected.len()).await), expected, "the order of the batch");
+    }
+}
+
+pub(super) async fn a_message_that_came_back_goes_first(kit: &BrokerKit) {
+    let queue = kit.queue();
+    kit.publish(&queue, ["first", "second", "third"]).await;
+    let mut consumer = kit.consumer(&queue).await;
+    let delivery = kit.one(&mut consumer).await;
+    assert_eq!(text(&delivery), "first");
+    delivery.reject(Requeue::Yes).await.expect("a held delivery is rejected");
+    let again = kit.one(&mut consumer).await;
+    assert_eq!(text(&again), "first", "rejected with requeue, it goes before the others");
+    drop(again);
+    let bodies = kit.drain(&mut consumer, 3).await;
+    assert_eq!(bodies, ["first", "second", "third"], "dropped, it goes before the others");
+}
+
+/// A queue with ten levels and these messages: body and level.
+async fn urgent(kit: &BrokerKit, messages: impl IntoIterator<Item = (String, u8)> + Send) -> QueueName {
+    let mut spec = QueueSpec::direct(kit.queue());
+    spec.max_priority = Some(9);
+    kit.broker.declare(&spec).await.expect("a queue with priorities is declared");
+    let outgoing = |(body, level): (String, u8)| {
+        let mut message = message(body);
+        message.properties.priority = Some(Priority(level));
+        Outgoing::new(message, &spec.name)
+    };
+    kit.send(messages.into_iter().map(outgoing).collect()).await;
+    spec.name
+}
+
+fn by_urgency() -> Vec<String> {
+    (0..10).rev().flat_map(|level| [format!("{level} a"), format!("{level} b")]).collect()
+}
+
+fn mixed() -> Vec<(String, u8)> {
+    let levels = [3, 0, 9, 1, 7, 5, 2, 8, 4, 6];
+    let round = |letter: char| levels.into_iter().map(move |level| (format!("{level} {letter}"), level));
+    round('a').chain(round('b')).collect()
+}
+
+pub(super) async fn more_urgent_messages_overtake(kit: &BrokerKit) {
+    let queue = urgent(kit, mixed()).await;
+    let mut consumer = kit.consumer(&queue).await;
+    assert_eq!(kit.drain(&mut consumer, 20).await, by_urgency(), "higher priority first, then first in, first out");
+}
+
+pub(super) async fn priorities_hold_within_one_recv(kit: &BrokerKit) {
+    let queue = urgent(kit, mixed()).await;
+    let mut consumer = kit.eager([queue]).await;
+    let came = kit.take(&mut consumer, 20).await;
+    assert_eq!(texts(&came), by_urgency(), "higher priority first, then first in, first out");
+}
+
+pub(super) async fn a_redelivered_message_keeps_its_priority(kit: &BrokerKit) {
+    let queue = urgent(kit, [("low a".to_owned(), 1), ("low b".to_owned(), 1)]).await;
+    let mut consumer = kit.consumer(&queue).await;
+    let held = kit.one(&mut consumer).await;
+    assert_eq!(text(&held), "low a");
+    let mut high = message("high");
+    high.properties.priority = Some(Priority(8));
+    kit.send(vec![Outgoing::new(high, &queue)]).await;
+    held.reject(Requeue::Yes).await.expect("a held delivery is rejected");
+    // Only now may another message be on its way to a consumer with a prefetch of one.
+    drop(consumer);
+    let mut consumer = kit.consumer(&queue).await;
+    let bodies = kit.drain(&mut consumer, 3).await;
+    assert_eq!(bodies, ["high", "low a", "low b"], "before the others of its priority, not before more urgent ones");
+}

@@ -1,0 +1,42 @@
+//! Waiting for what must come, and names that no other test uses.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Waits until `condition` holds, asking it again and again.
+///
+/// # Panics
+/// If it does not hold within `deadline`.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use std::time::Duration;
+/// use celeriac_testkit::eventually;
+///
+/// let mut asked = 0;
+/// eventually(Duration::from_secs(5), async || {
+///     asked += 1;
+///     asked == 3
+/// })
+/// .await;
+/// # }
+/// ```
+#[expect(clippy::future_not_send, reason = "it is exactly as `Send` as the condition")]
+pub async fn eventually(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + deadline;
+    let mut pause = Duration::from_millis(1);
+    while !condition().await {
+        assert!(Instant::now() < end, "the condition that was waited for did not come true within {deadline:?}");
+        // wait: there is nothing to be told by; the pauses grow, so that a slow server is not kept busy by the asking.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// A name beginning with `prefix` that no other test, of this or of another process, uses.
+#[must_use]
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+}
