@@ -226,7 +226,7 @@ impl Consumer for FifoConsumer {
     }
 
     async fn cancel(self: Box<Self>) -> Result<()> {
-        Ok(())
+        self.store.open("cancel").map(drop)
     }
 }
 
