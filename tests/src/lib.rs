@@ -17,7 +17,10 @@ pub async fn double(n: u64) -> u64 {
 
 /// The folder that tasks leave their traces in.
 #[derive(Debug, Clone)]
-pub struct Traces(pub PathBuf);
+pub struct Traces {
+    /// The folder.
+    pub folder: PathBuf,
+}
 
 impl Traces {
     /// Adds a line to the file `name`.
@@ -25,7 +28,7 @@ impl Traces {
     /// # Errors
     /// If it cannot be written.
     pub async fn add(&self, name: &str, line: &str) -> std::io::Result<()> {
-        let mut file = tokio::fs::OpenOptions::new().create(true).append(true).open(self.0.join(name)).await?;
+        let mut file = tokio::fs::OpenOptions::new().create(true).append(true).open(self.folder.join(name)).await?;
         // One write of a short line in append mode: lines of many processes do not mix.
         file.write_all(format!("{line}\n").as_bytes()).await?;
         file.flush().await
@@ -34,16 +37,19 @@ impl Traces {
     /// The lines of the file `name`.
     #[must_use]
     pub fn lines(&self, name: &str) -> Vec<String> {
-        let text = std::fs::read_to_string(self.0.join(name)).unwrap_or_default();
+        let text = std::fs::read_to_string(self.folder.join(name)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 }
 
 /// Starts, waits until the gate is open, and ends; traces both.
+///
+/// # Errors
+/// If a trace cannot be written.
 #[celeriac::task]
 pub async fn through_gate(traces: State<Traces>, n: u64) -> std::io::Result<u64> {
     traces.add("started", &n.to_string()).await?;
-    while !tokio::fs::try_exists(traces.0.join("gate")).await? {
+    while !tokio::fs::try_exists(traces.folder.join("gate")).await? {
         tokio::time::sleep(Duration::from_millis(5)).await; // wait: for the gate
     }
     traces.add("ended", &n.to_string()).await?;
@@ -51,15 +57,21 @@ pub async fn through_gate(traces: State<Traces>, n: u64) -> std::io::Result<u64>
 }
 
 /// As `through_gate`, but blocks its thread.
+///
+/// # Errors
+/// As `through_gate`; and when it is told to stop.
 #[celeriac::task]
 pub fn through_gate_blocking(cx: &TaskContext, traces: State<Traces>, n: u64) -> std::io::Result<u64> {
     use std::io::Write as _;
     let append = |name: &str| {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(traces.0.join(name))?;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(traces.folder.join(name))?;
         file.write_all(format!("{n}\n").as_bytes())
     };
     append("started")?;
-    while !traces.0.join("gate").try_exists()? && !cx.is_cancelled() {
+    while !traces.folder.join("gate").try_exists()? {
+        if cx.is_cancelled() {
+            return Err(std::io::Error::other("told to stop"));
+        }
         std::thread::park_timeout(Duration::from_millis(5));
     }
     append("ended")?;
@@ -74,7 +86,7 @@ pub async fn app(url: &str, traces: &Path) -> celeriac::Result<App> {
     App::builder("tests")
         .read_env(false)
         .broker_url(url)
-        .state(Traces(traces.to_owned()))
+        .state(Traces { folder: traces.to_owned() })
         .tasks(tasks![double, through_gate, through_gate_blocking])
         .build()
         .await
@@ -123,7 +135,7 @@ impl Place {
     /// The traces left by tasks.
     #[must_use]
     pub fn traces(&self) -> Traces {
-        Traces(self.path().to_owned())
+        Traces { folder: self.path().to_owned() }
     }
 
     /// Opens the gate that tasks wait at.

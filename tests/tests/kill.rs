@@ -1,4 +1,5 @@
 //! Workers are killed with SIGKILL while they work: no task and no result is lost, and the file stays sound.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::time::Duration;
 

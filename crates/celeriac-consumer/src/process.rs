@@ -18,7 +18,7 @@ use crate::error::{Kind, TaskError, TaskResult};
 use crate::finish::{Done, End};
 use crate::invocation::Invocation;
 use crate::jobs::{Job, Jobs, Work};
-use crate::registry::Tasks;
+use crate::registry::{Handler, Tasks};
 use crate::request::{Refused, Request};
 use crate::shutdown::ShutdownHandle;
 use crate::updates::UpdateSink;
@@ -93,7 +93,7 @@ impl Shared {
         if let Some(eta) = headers.eta.as_ref().map(|eta| eta.instant()).filter(|eta| *eta > now) {
             return self.later(eta, request, info, receipt);
         }
-        let Some(handler) = self.tasks.find(&headers.task).cloned() else {
+        let Some(handler) = self.tasks.find(&headers.task).map(Arc::clone) else {
             let failure = TaskFailure::new("celery.exceptions", "NotRegistered", headers.task.as_str());
             tracing::warn!(id = %headers.id, task = %headers.task, "not registered; rejected");
             let result = self.ended(&request, &info, TaskState::Failure, Err(&failure), None);
@@ -109,7 +109,7 @@ impl Shared {
             }
             None
         };
-        Some(self.run(request, info, receipt, handler).await)
+        self.run(request, info, receipt, handler).await
     }
 
     async fn run(
@@ -117,13 +117,13 @@ impl Shared {
         request: Request,
         info: DeliveryInfo,
         receipt: Option<Receipt>,
-        handler: crate::registry::Handler,
-    ) -> Done {
-        let options = handler.options.clone();
-        let ignored = request.headers.ignore_result.or(options.ignore_result).unwrap_or(self.config.ignore_result);
+        handler: Arc<Handler>,
+    ) -> Option<Done> {
+        let ignored =
+            request.headers.ignore_result.or(handler.options.ignore_result).unwrap_or(self.config.ignore_result);
         let request = Arc::new(request);
         let context = TaskContext::new(Inner {
-            headers: request.headers.clone(),
+            headers: Arc::clone(&request.headers),
             delivery: info.clone(),
             reply_to: request.properties.reply_to.clone(),
             worker: Arc::clone(&self.name),
@@ -134,7 +134,7 @@ impl Shared {
             cancelled: self.shutdown.cold.clone(),
             children: Mutex::default(),
         });
-        if options.track_started.unwrap_or(self.config.track_started) {
+        if handler.options.track_started.unwrap_or(self.config.track_started) {
             let detail: Map =
                 [("pid", Value::from(u64::from(std::process::id()))), ("hostname", Value::from(self.name.as_ref()))]
                     .into_iter()
@@ -143,7 +143,7 @@ impl Shared {
         }
         tracing::debug!(id = %request.headers.id, task = %request.headers.task, "started");
         let invocation = Invocation {
-            handler,
+            handler: Arc::clone(&handler),
             context: context.clone(),
             request: Arc::clone(&request),
             result_format: Arc::clone(&self.result_format),
@@ -152,7 +152,11 @@ impl Shared {
         if let Some(updates) = &self.updates {
             updates.forget(&request.headers.id);
         }
-        self.outcome(&request, &info, receipt, outcome, Ran { context, options, ignored })
+        // A blocking task that was told to stop has not failed: its receipt is dropped, and it runs again elsewhere.
+        if outcome.is_err() && receipt.is_some() && self.shutdown.cold.is_cancelled() {
+            return None;
+        }
+        Some(self.outcome(&request, &info, receipt, outcome, Ran { context, handler, ignored }))
     }
 
     fn outcome(
@@ -281,7 +285,7 @@ impl Shared {
             .into_iter()
             .collect();
         }
-        Some(self.store_result(meta, &request.properties, ran.map(|ran| &ran.options)))
+        Some(self.store_result(meta, &request.properties, ran.map(|ran| &ran.handler.options)))
     }
 
     fn store_result(&self, meta: TaskMeta, properties: &Properties, options: Option<&TaskOptions>) -> StoreResult {
@@ -296,7 +300,7 @@ impl Shared {
 /// What is known of a task that ran.
 struct Ran {
     context: TaskContext,
-    options: TaskOptions,
+    handler: Arc<Handler>,
     ignored: bool,
 }
 

@@ -98,7 +98,7 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     let ignore_result = headers.ignore_result.unwrap_or(false);
     let properties = Properties {
         content_type: Some(format.content_type()),
-        content_encoding: Some(format.content_encoding().as_str().to_owned()),
+        content_encoding: Some(format.content_encoding().as_str().into()),
         correlation_id: Some(CorrelationId::from(&id)),
         reply_to: Some(sender.reply_to.clone()),
         delivery_mode: Some(celeriac_core::DeliveryMode::Persistent),

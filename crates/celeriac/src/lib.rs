@@ -81,7 +81,8 @@ pub use celeriac_consumer::{
     FromContext, IntoTaskError, Prefetch, ShutdownHandle, State, TaskContext, TaskError, TaskResult, Tasks, Worker,
 };
 pub use celeriac_core::{
-    Error, ErrorKind, Priority, QueueName, Result, Signature, TaskFailure, TaskId, TaskName, TaskState, Timestamp, Value,
+    Error, ErrorKind, Priority, QueueName, Result, Signature, TaskFailure, TaskId, TaskName, TaskState, Timestamp,
+    Value,
 };
 pub use celeriac_producer::{
     AsyncResult, Producer, Progress, ResultError, Route, TaskArgument, TaskOptions, TaskOutput, TypedSignature, Updates,

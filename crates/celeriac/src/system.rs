@@ -75,7 +75,10 @@ impl Systems {
         let known = || self.0.keys().map(|scheme| format!("`{scheme}`")).collect::<Vec<_>>().join(", ");
         // The URL itself is not shown: it may hold a password.
         let Some((scheme, _)) = url.split_once(':') else {
-            return Err(Error::config("open", format!("a URL begins with a scheme and a colon; known schemes are {}", known())));
+            return Err(Error::config(
+                "open",
+                format!("a URL begins with a scheme and a colon; known schemes are {}", known()),
+            ));
         };
         let Some(opener) = self.0.get(scheme) else {
             let message = format!("the URL's scheme `{scheme}` is not known; known schemes are {}", known());
@@ -91,7 +94,8 @@ async fn memory(url: String) -> Result<System> {
     if let Some((_, options)) = name.split_once('?') {
         return Err(Error::config("open", format!("a memory URL has no options, but `{options}` was given")));
     }
-    let store = if name.is_empty() { celeriac_memory::MemoryStore::new() } else { celeriac_memory::MemoryStore::named(name) };
+    let store =
+        if name.is_empty() { celeriac_memory::MemoryStore::new() } else { celeriac_memory::MemoryStore::named(name) };
     Ok(System::new().broker(Arc::new(store.clone())).backend(Arc::new(store)))
 }
 
@@ -99,5 +103,5 @@ async fn memory(url: String) -> Result<System> {
 async fn sqlite(url: String) -> Result<System> {
     let config = celeriac_sqlite::SqliteConfig::from_url(&url)?;
     let store = celeriac_sqlite::SqliteStore::open(config).await?;
-    Ok(System::new().broker(Arc::new(store.clone())).backend(Arc::new(store)))
+    Ok(System::new().broker(store.broker()).backend(store.backend()))
 }
