@@ -23,12 +23,14 @@ use std::env;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use celeriac::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use crate::process::WorkerProcess;
@@ -57,7 +59,7 @@ async fn main() -> ExitCode {
         [one] if one == process::ARGUMENT => process::work().await.map(|()| ExitCode::SUCCESS),
         [one] if one == "--help" || one == "-h" => say(USAGE).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         [folder] if !is_option(folder) => run(Path::new(folder)).await,
-        _ => return refuse(USAGE),
+        _ => return refuse(&format!("one folder is expected\n{USAGE}")),
     };
     outcome.unwrap_or_else(|error| {
         complain(&celeriac::core::error::report(error.as_ref()));
@@ -95,20 +97,20 @@ async fn run(folder: &Path) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             complain("interrupted");
-            // Ctrl-C reached the worker too.
-            worker.ended().await?;
+            worker.stop().await?;
             return Ok(ExitCode::from(130));
         }
     };
 
     let status = worker.stop().await?;
     app.close().await?;
-    say(&report.to_string())?;
-    if !status.success() {
-        return Err(format!("the worker did not stop well: {status}").into());
+    say(&format!("{report}worker stopped: {status}\n"))?;
+    // With no task to run, it may have been stopped before it listened to signals.
+    let early = report.tasks == 0 && status.signal() == Some(Signal::TERM.as_raw());
+    if status.success() || early {
+        return Ok(ExitCode::SUCCESS);
     }
-    say("worker stopped by SIGTERM, exit code 0\n")?;
-    Ok(ExitCode::SUCCESS)
+    Err("the worker did not stop as it should".into())
 }
 
 /// Sends a task for every file below `root` and adds up the results.

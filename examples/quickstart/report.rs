@@ -47,7 +47,7 @@ impl Report {
             self.largest.insert(place, (index.bytes, path.to_owned()));
             self.largest.truncate(LARGEST);
         }
-        let mut kind = path.extension().map_or_else(|| "(none)".to_owned(), |end| clean(&end.to_string_lossy()));
+        let mut kind = path.extension().map_or_else(|| "(none)".to_owned(), |end| kind(&end.to_string_lossy()));
         if self.kinds.len() >= KINDS && !self.kinds.contains_key(&kind) {
             kind = "(others)".to_owned();
         }
@@ -154,10 +154,14 @@ impl fmt::Display for Report {
     }
 }
 
+/// An extension, however it is written, and short enough for its column.
+fn kind(extension: &str) -> String {
+    clean(extension).to_lowercase().chars().take(14).collect()
+}
+
 /// File names may hold anything, also what a terminal would obey.
 fn clean(text: &str) -> String {
-    let text: String = text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
-    text
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
 fn size(bytes: u64) -> String {

@@ -12,3 +12,12 @@ mod contract {
 
     celeriac_testkit::broker_conformance!(|| async { Arc::new(Fifo::default()) as Arc<dyn Broker> });
 }
+
+#[test]
+fn the_example_runs_its_tasks() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_custom_broker")).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("result    broker -> BROKER\n"), "{stdout}");
+    assert!(stdout.ends_with("worker    stopped\n"), "{stdout}");
+}
