@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 fn quickstart(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quickstart")).args(args).current_dir(folder).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_quickstart")).args(args).current_dir(folder).output().expect("it runs")
 }
 
 fn stdout(output: &Output) -> String {
