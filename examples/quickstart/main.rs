@@ -8,10 +8,10 @@
 //! task for each, and adds the results up; the worker, started by it and stopped by SIGTERM at the end, reads the files. Every run has a file
 //! of its own, so that runs do not meet.
 //!
-//! - [`tasks`] holds the task: a plain function with `#[celeriac::task]`.
-//! - [`index_all`] sends in batches and reads the results, with a bounded number of tasks on the way.
-//! - [`process`] starts, runs and stops the worker.
-//! - [`walk`] finds the files, and [`report`] makes the table.
+//! - `tasks.rs` holds the task: a plain function with `#[celeriac::task]`.
+//! - `main.rs` sends in batches and reads the results, with a bounded number of tasks on the way.
+//! - `process.rs` starts, runs and stops the worker.
+//! - `walk.rs` finds the files, and `report.rs` makes the table.
 
 mod process;
 mod report;

@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 fn quickstart(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quickstart")).args(args).current_dir(folder).output().expect("it runs")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
+    command.args(args).current_dir(folder).output().expect("the quickstart can be started")
 }
 
 fn stdout(output: &Output) -> String {

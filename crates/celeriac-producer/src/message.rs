@@ -156,9 +156,13 @@ fn encode(args: &dyn CallArgs, format: &dyn Serializer) -> Result<Encoded> {
     Ok(Encoded { body, argsrepr: args_repr.finish(), kwargsrepr: kwargs_repr.finish() })
 }
 
-/// The embed goes as a value, so that whoever does not know its type can read it.
+/// A plain embed is written by its type, which costs no tree; one with signatures as a value, which every format can read back.
 fn embed(format: &dyn Serializer, embed: &Embed) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    format.encode_value(&celeriac_core::value::to_value(embed)?, &mut out)?;
+    let mut out = Vec::with_capacity(64);
+    if embed.is_empty() {
+        format.encode(&Some(embed), &mut out)?;
+    } else {
+        format.encode_value(&celeriac_core::value::to_value(embed)?, &mut out)?;
+    }
     Ok(out)
 }
