@@ -157,7 +157,8 @@ macro_rules! names {
         impl FromStr for $name {
             type Err = Error;
             fn from_str(text: &str) -> Result<Self> {
-                Self::new(text.to_owned())
+                validated($what, text, $check)?;
+                Ok(Self(SharedStr::Shared(text.into())))
             }
         }
 
