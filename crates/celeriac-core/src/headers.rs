@@ -162,7 +162,8 @@ pub struct Headers(Kind);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Kind {
-    Task(Box<TaskHeaders>),
+    /// Shared, so that a broker that keeps a message while it is being worked on copies nothing.
+    Task(Arc<TaskHeaders>),
     /// No `task` header; or that, or the `id`, cannot be used: then with the reason.
     Table(Map, Option<Box<str>>),
 }
@@ -201,10 +202,10 @@ impl Headers {
         }
     }
 
-    /// The task's headers, to change.
+    /// The task's headers, to change; copied first if they are shared.
     pub fn task_mut(&mut self) -> Option<&mut TaskHeaders> {
         match &mut self.0 {
-            Kind::Task(task) => Some(task),
+            Kind::Task(task) => Some(Arc::make_mut(task)),
             Kind::Table(..) => None,
         }
     }
@@ -213,9 +214,9 @@ impl Headers {
     ///
     /// # Errors
     /// The headers themselves, if they are not a task's.
-    pub fn into_task(self) -> Result<TaskHeaders, Self> {
+    pub fn into_task(self) -> Result<Arc<TaskHeaders>, Self> {
         match self.0 {
-            Kind::Task(task) => Ok(*task),
+            Kind::Task(task) => Ok(task),
             table @ Kind::Table(..) => Err(Self(table)),
         }
     }
@@ -252,7 +253,7 @@ impl Headers {
     pub fn set_extra(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         match &mut self.0 {
             Kind::Table(table, _) => table.insert(name.into(), value.into()),
-            Kind::Task(task) => task.extra.insert(name.into(), value.into()),
+            Kind::Task(task) => Arc::make_mut(task).extra.insert(name.into(), value.into()),
         };
     }
 
@@ -275,7 +276,7 @@ impl Headers {
 
 impl From<TaskHeaders> for Headers {
     fn from(task: TaskHeaders) -> Self {
-        Self(Kind::Task(Box::new(task)))
+        Self(Kind::Task(Arc::new(task)))
     }
 }
 
@@ -440,7 +441,7 @@ impl Slots {
             extra: self.extra,
             malformed: self.malformed,
         };
-        Headers(Kind::Task(Box::new(task)))
+        Headers(Kind::Task(Arc::new(task)))
     }
 
     fn into_table(self) -> Headers {

@@ -1,5 +1,6 @@
 //! A message: headers, properties and a body that only a serializer looks into.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,7 +47,7 @@ pub struct Properties {
     /// The MIME type of the body.
     pub content_type: Option<ContentType>,
     /// `utf-8` or `binary`.
-    pub content_encoding: Option<String>,
+    pub content_encoding: Option<Cow<'static, str>>,
     /// The id that a reply repeats: the task's.
     pub correlation_id: Option<CorrelationId>,
     /// The queue that replies go to.
@@ -91,14 +92,15 @@ impl Properties {
         let text = value.as_str();
         let taken = match name.as_str() {
             "content_type" => text.and_then(|text| text.parse().ok()).map(|t| self.content_type = Some(t)),
-            "content_encoding" => text.map(|text| self.content_encoding = Some(text.to_owned())),
+            "content_encoding" => text.map(|text| self.content_encoding = Some(encoding(text))),
             "correlation_id" => text.and_then(|text| text.parse().ok()).map(|id| self.correlation_id = Some(id)),
             "reply_to" => text.and_then(|text| text.parse().ok()).map(|key| self.reply_to = Some(key)),
             "delivery_mode" => match value.as_i64() {
-                Some(1) => Some(self.delivery_mode = Some(DeliveryMode::Transient)),
-                Some(2) => Some(self.delivery_mode = Some(DeliveryMode::Persistent)),
+                Some(1) => Some(DeliveryMode::Transient),
+                Some(2) => Some(DeliveryMode::Persistent),
                 _ => None,
-            },
+            }
+            .map(|mode| self.delivery_mode = Some(mode)),
             "priority" => value
                 .as_i64()
                 .and_then(|level| u8::try_from(level).ok())
@@ -129,9 +131,18 @@ impl Properties {
         put("reply_to", self.reply_to.as_deref().map(text));
         put("expiration", self.expiration.map(|expiration| Value::Str(expiration.as_millis().to_string())));
         for (name, value) in &self.extra {
-            table.insert(name.clone(), value.clone());
+            table.insert(name, value.clone());
         }
         table
+    }
+}
+
+/// The usual two need no memory of their own.
+fn encoding(text: &str) -> Cow<'static, str> {
+    match text {
+        "utf-8" => Cow::Borrowed("utf-8"),
+        "binary" => Cow::Borrowed("binary"),
+        other => Cow::Owned(other.to_owned()),
     }
 }
 

@@ -214,9 +214,9 @@ pub struct ResultTuple {
     /// The id of the task or group.
     pub id: String,
     /// What came before it.
-    pub parent: Option<Box<ResultTuple>>,
+    pub parent: Option<Box<Self>>,
     /// The members, if it is a group.
-    pub children: Option<Vec<ResultTuple>>,
+    pub children: Option<Vec<Self>>,
 }
 
 impl ResultTuple {

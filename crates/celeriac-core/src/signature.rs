@@ -14,9 +14,9 @@ use crate::value::{Map, Value};
 ///
 /// # Examples
 /// ```
-/// use celeriac_core::{Signature, TaskName, Value};
+/// use celeriac_core::{Signature, Value};
 ///
-/// let mul = Signature::named(TaskName::from_static("tasks.mul")).arg(3).option("queue", "maths");
+/// let mul = Signature::named("tasks.mul").arg(3).option("queue", "maths");
 /// let chain = Signature::chain(vec![mul.clone(), mul]);
 /// assert_eq!(chain.to_value().get("subtask_type"), Some(&Value::from("chain")));
 /// ```
@@ -40,9 +40,20 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// A call of the task with the literal name `task`, without arguments.
+    ///
+    /// # Panics
+    /// If the name is empty or longer than 255 bytes: a programmer's error. For names that are not literals see
+    /// [`Signature::new`].
+    #[must_use]
+    #[track_caller]
+    pub fn named(task: &'static str) -> Self {
+        Self::new(TaskName::from_static(task))
+    }
+
     /// A call of the task named `task`, without arguments.
     #[must_use]
-    pub fn named(task: TaskName) -> Self {
+    pub fn new(task: TaskName) -> Self {
         Self {
             task,
             args: Vec::new(),
@@ -83,7 +94,7 @@ impl Signature {
     }
 
     fn composite(task: &'static str, subtask_type: &str, kwargs: Map) -> Self {
-        let mut signature = Self::named(TaskName::from_static(task));
+        let mut signature = Self::named(task);
         signature.kwargs = kwargs;
         signature.subtask_type = Some(subtask_type.to_owned());
         signature
@@ -175,7 +186,7 @@ impl Signature {
     pub fn from_value(value: &Value) -> Result<Self> {
         let Value::Map(dict) = value else { return Err(malformed("a signature is no table".to_owned())) };
         let task = dict.get("task").and_then(Value::as_str).ok_or_else(|| malformed("`task` is missing".to_owned()))?;
-        let mut signature = Self::named(task.parse().map_err(|_| malformed(format!("`{task}` is no task name")))?);
+        let mut signature = Self::new(task.parse().map_err(|_| malformed(format!("`{task}` is no task name")))?);
         for (name, value) in dict {
             match (name, value) {
                 ("task", _) | ("args" | "kwargs" | "options" | "subtask_type" | "immutable", Value::Null) => {}
@@ -300,7 +311,7 @@ mod tests {
     #[test]
     fn the_least_signature_is_a_task_name() {
         let signature: Signature = serde_json::from_str(r#"{"task":"t"}"#).unwrap();
-        assert_eq!(signature, Signature::named(TaskName::from_static("t")));
+        assert_eq!(signature, Signature::named("t"));
     }
 
     #[test]
@@ -314,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_chord_takes_both_forms_of_header() {
-        let task = Signature::named(TaskName::from_static("t"));
+        let task = Signature::named("t");
         let chord = Signature::chord(vec![task.clone(), task.clone()], &task);
         let mut plain = chord.clone();
         plain.kwargs.insert("header".to_owned(), Value::List(vec![task.to_value(), task.to_value()]));

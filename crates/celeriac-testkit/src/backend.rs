@@ -35,8 +35,7 @@ pub trait BackendHarness: Send + Sync + 'static {
 
     /// Lets time pass: sleeps, unless the backend's clock can be moved by hand.
     async fn pass(&self, time: Duration) {
-        // wait: a backend with a clock of its own has to be waited for.
-        tokio::time::sleep(time).await;
+        tokio::time::sleep(time).await; // wait: a backend's own clock cannot be moved by hand
     }
 
     /// How long to wait for what must come. Default ten seconds.

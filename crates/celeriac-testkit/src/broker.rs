@@ -51,8 +51,7 @@ pub trait BrokerHarness: Send + Sync + 'static {
 
     /// Lets time pass: sleeps, unless the broker's clock can be moved by hand.
     async fn pass(&self, time: Duration) {
-        // wait: a broker with a clock of its own has to be waited for.
-        tokio::time::sleep(time).await;
+        tokio::time::sleep(time).await; // wait: a broker's own clock cannot be moved by hand
     }
 
     /// How long to wait for what must come. Default ten seconds.

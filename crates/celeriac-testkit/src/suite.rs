@@ -95,7 +95,7 @@ pub(crate) fn run(suite: &str, name: &str, contract: &str, behaviour: impl Futur
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => {
-            tell(&broken);
+            note(&broken);
             match failure.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(failure) => panic!("{broken}\n{failure}"),
@@ -107,11 +107,11 @@ pub(crate) fn run(suite: &str, name: &str, contract: &str, behaviour: impl Futur
 
 /// Says that a behaviour was not tested, and why: visibly, also when the test passes.
 pub(crate) fn skipped(suite: &str, name: &str, needs: &str) {
-    tell(&format!("skipped: {suite} behaviour `{name}` needs {needs}"));
+    note(&format!("skipped: {suite} behaviour `{name}` needs {needs}"));
 }
 
-/// Writes to the real stderr: the harness of `cargo test` hides what a passing test prints.
-fn tell(line: &str) {
+/// Says something visibly, on the real stderr: the harness of `cargo test` hides what a passing test prints.
+pub(crate) fn note(line: &str) {
     // Nobody is left to tell if stderr is closed.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

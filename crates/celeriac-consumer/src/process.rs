@@ -1,0 +1,328 @@
+//! What a slot does with one delivery, from reading it to handing it to the finisher.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use celeriac_backend::ResultBackend;
+use celeriac_broker::{Broker, Receipt, Requeue, Verb};
+use celeriac_core::{Clock, Map, Payload, Properties, StoreResult, TaskFailure, TaskMeta, TaskState, Timestamp, Value};
+use celeriac_producer::{Producer, TaskOptions};
+use celeriac_serializer::Serializer;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use crate::blocking::BlockingPool;
+use crate::config::WorkerConfig;
+use crate::context::{DeliveryInfo, Extensions, Inner, TaskContext};
+use crate::error::{Kind, TaskError, TaskResult};
+use crate::finish::{Done, End};
+use crate::invocation::Invocation;
+use crate::jobs::{Job, Jobs, Work};
+use crate::registry::{Handler, Tasks};
+use crate::request::{Refused, Request};
+use crate::shutdown::ShutdownHandle;
+use crate::updates::UpdateSink;
+
+/// What the loops of one worker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) backend: Option<Arc<dyn ResultBackend>>,
+    pub(crate) blocking: BlockingPool,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: WorkerConfig,
+    pub(crate) extensions: Arc<Extensions>,
+    pub(crate) jobs: Jobs,
+    pub(crate) name: Arc<str>,
+    pub(crate) producer: Producer,
+    pub(crate) result_format: Arc<dyn Serializer>,
+    pub(crate) shutdown: ShutdownHandle,
+    pub(crate) tasks: Tasks,
+    pub(crate) updates: Option<Arc<UpdateSink>>,
+    /// How many tasks have ended, ever.
+    pub(crate) ended: AtomicU64,
+    /// How many tasks were fetched and have not ended.
+    pub(crate) in_hand: AtomicUsize,
+    /// How many tasks with a later ETA are held in memory.
+    pub(crate) held: AtomicUsize,
+    /// Told whenever one of the above falls.
+    pub(crate) room: Notify,
+}
+
+impl Shared {
+    /// Takes jobs until there are no more.
+    pub(crate) async fn slot(self: Arc<Self>, finish: mpsc::Sender<Done>) {
+        while let Some(job) = self.jobs.pop().await {
+            // Also when the slot is dropped in the middle of a task.
+            let _ended = InHand(&self);
+            if let Some(done) = self.process(job.work).await
+                && finish.send(done).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn process(self: &Arc<Self>, work: Work) -> Option<Done> {
+        let (request, info, receipt) = match work {
+            Work::Due(due) => *due,
+            Work::Fresh(delivery) => {
+                let info = DeliveryInfo {
+                    queue: delivery.queue.clone(),
+                    exchange: delivery.exchange.clone(),
+                    routing_key: delivery.routing_key.clone(),
+                    redelivered: delivery.redelivered,
+                    delivery_count: delivery.delivery_count,
+                };
+                let (message, receipt) = delivery.split();
+                match Request::read(message, &self.config) {
+                    Ok(request) => (request, info, receipt),
+                    Err(refused) => return Some(self.refuse(receipt, &info, *refused)),
+                }
+            }
+        };
+        let now = self.clock.now();
+        let past = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
+        let headers = &request.headers;
+        if past(headers.expires.as_ref().map(|expires| expires.instant())) {
+            tracing::debug!(id = %headers.id, task = %headers.task, "expired");
+            let failure = TaskFailure::new("celery.exceptions", "TaskRevokedError", "expired");
+            let result = self.ended(&request, &info, TaskState::Revoked, Err(&failure), None);
+            return Some(Done::new(Some(receipt), End::Ack).with_result(result));
+        }
+        if let Some(eta) = headers.eta.as_ref().map(|eta| eta.instant()).filter(|eta| *eta > now) {
+            return self.later(eta, request, info, receipt);
+        }
+        let Some(handler) = self.tasks.find(&headers.task).map(Arc::clone) else {
+            let failure = TaskFailure::new("celery.exceptions", "NotRegistered", headers.task.as_str());
+            tracing::warn!(id = %headers.id, task = %headers.task, "not registered; rejected");
+            let result = self.ended(&request, &info, TaskState::Failure, Err(&failure), None);
+            return Some(Done::new(Some(receipt), End::Reject(Requeue::No)).with_result(result));
+        };
+        let receipt = if handler.options.acks_late.unwrap_or(self.config.acks_late) {
+            Some(receipt)
+        } else {
+            // The task runs once or not at all: it may not start before its message is gone.
+            if let Err(error) = receipt.settle(Verb::Ack).await {
+                tracing::warn!(id = %headers.id, %error, "could not be acknowledged before its start; it will be delivered again");
+                return None;
+            }
+            None
+        };
+        self.run(request, info, receipt, handler).await
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        request: Request,
+        info: DeliveryInfo,
+        receipt: Option<Receipt>,
+        handler: Arc<Handler>,
+    ) -> Option<Done> {
+        let ignored =
+            request.headers.ignore_result.or(handler.options.ignore_result).unwrap_or(self.config.ignore_result);
+        let request = Arc::new(request);
+        let context = TaskContext::new(Inner {
+            headers: Arc::clone(&request.headers),
+            delivery: info.clone(),
+            reply_to: request.properties.reply_to.clone(),
+            worker: Arc::clone(&self.name),
+            producer: self.producer.clone(),
+            extensions: Arc::clone(&self.extensions),
+            result_format: Arc::clone(&self.result_format),
+            updates: self.updates.clone().filter(|_| !ignored),
+            cancelled: self.shutdown.cold.clone(),
+            children: Mutex::default(),
+        });
+        if handler.options.track_started.unwrap_or(self.config.track_started) {
+            let detail: Map =
+                [("pid", Value::from(u64::from(std::process::id()))), ("hostname", Value::from(self.name.as_ref()))]
+                    .into_iter()
+                    .collect();
+            context.update(TaskState::Started, &Value::Map(detail));
+        }
+        tracing::debug!(id = %request.headers.id, task = %request.headers.task, "started");
+        let invocation = Invocation {
+            handler: Arc::clone(&handler),
+            context: context.clone(),
+            request: Arc::clone(&request),
+            result_format: Arc::clone(&self.result_format),
+        };
+        let outcome = invocation.run(&self.blocking).await;
+        if let Some(updates) = &self.updates {
+            updates.forget(&request.headers.id);
+        }
+        // A blocking task that was told to stop has not failed: its receipt is dropped, and it runs again elsewhere.
+        if outcome.is_err() && receipt.is_some() && self.shutdown.cold.is_cancelled() {
+            return None;
+        }
+        Some(self.outcome(&request, &info, receipt, outcome, Ran { context, handler, ignored }))
+    }
+
+    fn outcome(
+        &self,
+        request: &Request,
+        info: &DeliveryInfo,
+        receipt: Option<Receipt>,
+        outcome: TaskResult<Vec<u8>>,
+        ran: Ran,
+    ) -> Done {
+        let outcome = match outcome {
+            Ok(data) if data.len() > self.config.max_result_bytes => Err(TaskFailure::new(
+                "celeriac",
+                "ResultTooLarge",
+                format!("the result has {} bytes, the limit is {}", data.len(), self.config.max_result_bytes),
+            )
+            .into()),
+            other => other,
+        };
+        let (id, task) = (&request.headers.id, &request.headers.task);
+        match outcome {
+            Ok(data) => {
+                tracing::debug!(%id, %task, "succeeded");
+                let payload = Payload { content_type: self.result_format.content_type(), data: data.into() };
+                let keep = (!ran.ignored).then_some(());
+                let result = keep.and_then(|()| self.ended(request, info, TaskState::Success, Ok(payload), Some(&ran)));
+                Done::new(receipt, End::Ack).with_result(result)
+            }
+            Err(TaskError(Kind::Failure(failure))) => {
+                tracing::debug!(%id, %task, %failure, "failed");
+                let result = self.failed(request, info, &failure, &ran);
+                Done::new(receipt, End::Ack).with_result(result)
+            }
+            Err(TaskError(Kind::Reject { reason, requeue: Requeue::No })) => {
+                tracing::debug!(%id, %task, reason, "rejected");
+                let mut failure = TaskFailure::new("celery.exceptions", "Reject", reason);
+                failure.exc_message.push(Value::Bool(false));
+                let result = self.failed(request, info, &failure, &ran);
+                Done::new(receipt, End::Reject(Requeue::No)).with_result(result)
+            }
+            Err(TaskError(Kind::Reject { reason, requeue: Requeue::Yes })) => {
+                tracing::debug!(%id, %task, reason, "handed back");
+                Done::new(receipt, End::Reject(Requeue::Yes))
+            }
+            Err(TaskError(Kind::Ignore)) => Done::new(receipt, End::Ack),
+        }
+    }
+
+    fn failed(&self, request: &Request, info: &DeliveryInfo, failure: &TaskFailure, ran: &Ran) -> Option<StoreResult> {
+        if ran.ignored && !self.config.store_errors_even_if_ignored {
+            return None;
+        }
+        self.ended(request, info, TaskState::Failure, Err(failure), Some(ran))
+    }
+
+    /// Hands a task with a later ETA to the broker; holds it here if the broker cannot keep it.
+    fn later(self: &Arc<Self>, eta: Timestamp, request: Request, info: DeliveryInfo, receipt: Receipt) -> Option<Done> {
+        if self.broker.capabilities().delay {
+            return Some(Done::new(Some(receipt), End::Park(eta)));
+        }
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            // CANCEL SAFETY: both are cancel safe; when the worker stops the receipt is dropped, which hands the message back.
+            tokio::select! {
+                () = tokio::time::sleep(eta.since(shared.clock.now())) => {
+                    shared.in_hand.fetch_add(1, Ordering::Relaxed);
+                    let work = Work::Due(Box::new((request, info, receipt)));
+                    shared.jobs.push([Job { work, since: Instant::now() }]);
+                }
+                () = shared.shutdown.warm.cancelled() => {}
+            }
+            shared.held.fetch_sub(1, Ordering::Relaxed);
+            shared.room.notify_one();
+        });
+        None
+    }
+
+    /// Rejects a message that cannot be run; the failure is stored if it is known for which task.
+    fn refuse(&self, receipt: Receipt, info: &DeliveryInfo, refused: Refused) -> Done {
+        let Refused { id, properties, error } = refused;
+        tracing::warn!(queue = %info.queue, id = id.as_deref().unwrap_or("?"), %error, "unreadable message rejected");
+        let result = id.zip(error.failure()).and_then(|(id, failure)| {
+            self.backend.as_ref()?;
+            let mut meta = TaskMeta::new(id, TaskState::Failure);
+            meta.result = failure_payload(self.result_format.as_ref(), failure);
+            meta.date_done = Some(self.clock.now());
+            Some(self.store_result(meta, &properties, None))
+        });
+        Done::new(Some(receipt), End::Reject(Requeue::No)).with_result(result)
+    }
+
+    /// The final record of a task; `None` if there is nowhere to store it.
+    fn ended(
+        &self,
+        request: &Request,
+        info: &DeliveryInfo,
+        state: TaskState,
+        outcome: Result<Payload, &TaskFailure>,
+        ran: Option<&Ran>,
+    ) -> Option<StoreResult> {
+        self.backend.as_ref()?;
+        let headers = &request.headers;
+        let mut meta = TaskMeta::new(headers.id.clone(), state);
+        match outcome {
+            Ok(payload) => meta.result = Some(payload),
+            Err(failure) => {
+                meta.result = failure_payload(self.result_format.as_ref(), failure);
+                meta.traceback.clone_from(&failure.traceback);
+            }
+        }
+        meta.date_done = Some(self.clock.now());
+        meta.group_id = headers.group.clone();
+        meta.parent_id = headers.parent_id.clone();
+        meta.children = Some(ran.map(|ran| ran.context.take_children()).unwrap_or_default());
+        if self.config.result_extended {
+            let (args, kwargs) = request.values().unwrap_or_default();
+            meta.extended = [
+                ("name", Value::from(headers.task.as_str())),
+                ("args", args),
+                ("kwargs", kwargs),
+                ("worker", Value::from(self.name.as_ref())),
+                ("retries", Value::from(i64::from(headers.retries))),
+                ("queue", Value::from(info.routing_key.as_str())),
+            ]
+            .into_iter()
+            .collect();
+        }
+        Some(self.store_result(meta, &request.properties, ran.map(|ran| &ran.handler.options)))
+    }
+
+    fn store_result(&self, meta: TaskMeta, properties: &Properties, options: Option<&TaskOptions>) -> StoreResult {
+        let mut store = StoreResult::new(meta);
+        store.expires = options.and_then(|options| options.result_expires).or(self.config.result_expires);
+        store.reply_to = properties.reply_to.clone();
+        store.correlation_id = properties.correlation_id.clone();
+        store
+    }
+}
+
+/// What is known of a task that ran.
+struct Ran {
+    context: TaskContext,
+    handler: Arc<Handler>,
+    ignored: bool,
+}
+
+/// Counts a job out of hand, however it ends.
+struct InHand<'a>(&'a Shared);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.0.room.notify_one();
+    }
+}
+
+/// The exception object in the format of results. An exception whose arguments cannot be written is stored without them.
+pub(crate) fn failure_payload(format: &dyn Serializer, failure: &TaskFailure) -> Option<Payload> {
+    let mut data = Vec::new();
+    let written = format.encode_value(&failure.to_value(), &mut data).or_else(|_| {
+        data.clear();
+        let mut bare = failure.clone();
+        bare.exc_message = vec![Value::from(failure.message())];
+        format.encode_value(&bare.to_value(), &mut data)
+    });
+    written.ok().map(|()| Payload { content_type: format.content_type(), data: data.into() })
+}

@@ -1,0 +1,305 @@
+//! The worker: fetches, hands to its slots, and stops in order.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use celeriac_broker::{ConsumeOptions, Consumer, Receipt, Requeue, Verb, settle_all};
+use celeriac_core::{Clock, Error, Result, SystemClock};
+use celeriac_producer::Producer;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::blocking::BlockingPool;
+use crate::config::WorkerConfig;
+use crate::context::Extensions;
+use crate::finish::{Done, Finisher};
+use crate::jobs::{Job, Jobs, Work};
+use crate::prefetch::Gauge;
+use crate::process::Shared;
+use crate::registry::Tasks;
+use crate::shutdown::{ShutdownHandle, Signals};
+
+/// What was fetched ahead and has not started after this long goes back, for other workers to take.
+const HOARD: Duration = Duration::from_secs(1);
+/// How many ended tasks may wait to be settled before slots wait for them.
+const UNSETTLED: usize = 4_096;
+
+/// Makes a [`Worker`].
+#[derive(Debug)]
+#[must_use]
+pub struct WorkerBuilder {
+    producer: Producer,
+    tasks: Tasks,
+    clock: Arc<dyn Clock>,
+    config: WorkerConfig,
+    extensions: Extensions,
+}
+
+impl WorkerBuilder {
+    /// Sets where the time comes from. Default: the wall clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets how it works.
+    pub fn config(mut self, config: WorkerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the state that tasks share.
+    pub fn extensions(mut self, extensions: Extensions) -> Self {
+        self.extensions = extensions;
+        self
+    }
+
+    /// Makes the worker.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) if a task is registered twice, no queue is named, or the result serializer
+    /// does not exist.
+    pub fn build(self) -> Result<Worker> {
+        let Self { producer, tasks, clock, config, extensions } = self;
+        tasks.check()?;
+        if config.queues.is_empty() {
+            return Err(Error::config("build worker", "no queue is named; a worker needs at least one"));
+        }
+        let result_format = Arc::clone(config.serializers.by_name(&config.result_serializer)?);
+        let backend = producer.backend().cloned();
+        let shared = Shared {
+            blocking: BlockingPool::new(config.concurrency.get()),
+            broker: Arc::clone(producer.broker()),
+            extensions: Arc::new(extensions),
+            jobs: Jobs::new(),
+            name: config.name.as_str().into(),
+            shutdown: ShutdownHandle::default(),
+            updates: backend.is_some().then(Arc::default),
+            backend,
+            clock,
+            config,
+            producer,
+            result_format,
+            tasks,
+            ended: AtomicU64::new(0),
+            in_hand: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            room: Notify::new(),
+        };
+        Ok(Worker { shared: Arc::new(shared) })
+    }
+}
+
+/// A worker, ready to run.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// A worker for `tasks`, with the broker and the result backend of `producer`; tasks that it runs send through that too.
+    pub fn builder(producer: Producer, tasks: Tasks) -> WorkerBuilder {
+        WorkerBuilder {
+            producer,
+            tasks,
+            clock: Arc::new(SystemClock),
+            config: WorkerConfig::default(),
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// A handle to stop it by.
+    #[must_use]
+    pub fn handle(&self) -> ShutdownHandle {
+        self.shared.shutdown.clone()
+    }
+
+    /// Runs until SIGTERM or SIGINT, or until its handle stops it. The first stops it warm, a second one cold: see [`ShutdownHandle`].
+    ///
+    /// # Errors
+    /// What [`Broker::consume`](celeriac_broker::Broker::consume) returns at the start. Once it works, it goes on through every error that
+    /// waiting may cure.
+    pub async fn run_until_signal(self) -> Result<()> {
+        let mut signals = Signals::listen()
+            .map_err(|error| Error::unexpected("run worker", "signals cannot be listened to").with_source(error))?;
+        let handle = self.handle();
+        let listener = tokio::spawn(async move {
+            loop {
+                signals.next().await;
+                handle.shutdown();
+            }
+        });
+        let outcome = self.run().await;
+        listener.abort();
+        outcome
+    }
+
+    /// Runs until its handle stops it.
+    ///
+    /// # Errors
+    /// As [`Worker::run_until_signal`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future is a cold shutdown without its order: what runs is dropped, and every message is handed back.
+    pub async fn run(self) -> Result<()> {
+        let shared = self.shared;
+        let consumer = consume(&shared).await?;
+        tracing::info!(name = %shared.name, queues = ?shared.config.queues, concurrency = shared.config.concurrency, "worker started");
+
+        let (sender, receiver) = mpsc::channel::<Done>(UNSETTLED);
+        let finisher = Finisher {
+            broker: Arc::clone(&shared.broker),
+            backend: shared.backend.clone(),
+            failure_format: Arc::clone(&shared.result_format),
+            cold: shared.shutdown.cold.clone(),
+        };
+        // Everything that is spawned lives in a set, so that it ends with this future.
+        let mut finishing = JoinSet::new();
+        finishing.spawn(finisher.run(receiver));
+        let mut writing = JoinSet::new();
+        if let (Some(updates), Some(backend)) = (&shared.updates, &shared.backend) {
+            writing.spawn(Arc::clone(updates).write(Arc::clone(backend)));
+        }
+        let mut slots = JoinSet::new();
+        for _ in 0..shared.config.concurrency.get() {
+            slots.spawn(Arc::clone(&shared).slot(sender.clone()));
+        }
+        drop(sender);
+
+        fetch(&shared, consumer).await;
+
+        let waiting = shared.jobs.close();
+        tracing::info!(name = %shared.name, handed_back = waiting.len(), "worker stops: finishing what runs");
+        hand_back(&shared, waiting).await;
+        finish_slots(&shared, &mut slots).await;
+        // The slots have dropped their senders: the finisher ends when all they sent is settled.
+        while finishing.join_next().await.is_some() {}
+        writing.abort_all();
+        tracing::info!(name = %shared.name, tasks = shared.ended.load(Ordering::Relaxed), "worker stopped");
+        Ok(())
+    }
+}
+
+async fn consume(shared: &Shared) -> Result<Box<dyn Consumer>> {
+    let options = ConsumeOptions::new(shared.config.queues.iter().cloned()).name(shared.config.name.clone());
+    shared.broker.consume(options).await
+}
+
+/// Fetches as there is room, until the shutdown. A consumer that fails is replaced.
+async fn fetch(shared: &Shared, mut consumer: Box<dyn Consumer>) {
+    let mut gauge = Gauge::new(shared.config.prefetch, Instant::now());
+    let mut wait = Duration::from_millis(50);
+    loop {
+        // CANCEL SAFETY: `recv` is cancel safe by contract, the others by nature.
+        let outcome = tokio::select! {
+            biased;
+            () = shared.shutdown.warm.cancelled() => break,
+            outcome = fetch_once(shared, &mut gauge, consumer.as_mut()) => outcome,
+        };
+        let Err(error) = outcome else {
+            wait = Duration::from_millis(50);
+            continue;
+        };
+        tracing::warn!(error = %error.report(), ?wait, "cannot fetch; trying again");
+        tokio::select! {
+            () = shared.shutdown.warm.cancelled() => break,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(Duration::from_secs(10));
+        match consume(shared).await {
+            Ok(fresh) => consumer = fresh,
+            Err(error) => tracing::warn!(error = %error.report(), "cannot consume"),
+        }
+    }
+    if let Err(error) = consumer.cancel().await {
+        tracing::warn!(%error, "the consumer could not be cancelled");
+    }
+}
+
+async fn fetch_once(shared: &Shared, gauge: &mut Gauge, consumer: &mut dyn Consumer) -> Result<()> {
+    let limit = room(shared, gauge).await;
+    let deliveries = loop {
+        // CANCEL SAFETY: `recv` is cancel safe by contract.
+        tokio::select! {
+            deliveries = consumer.recv(limit) => break deliveries?,
+            () = tokio::time::sleep(HOARD), if !shared.jobs.is_empty() => hand_back_hoard(shared).await,
+        }
+    };
+    let since = Instant::now();
+    shared.in_hand.fetch_add(deliveries.len(), Ordering::Relaxed);
+    shared.jobs.push(deliveries.into_iter().map(|delivery| Job { work: Work::Fresh(Box::new(delivery)), since }));
+    Ok(())
+}
+
+/// Waits until there is room for more tasks, and tells for how many.
+async fn room(shared: &Shared, gauge: &mut Gauge) -> NonZeroUsize {
+    loop {
+        let prefetch = gauge.prefetch(shared.ended.load(Ordering::Relaxed), Instant::now());
+        let target = shared.config.concurrency.get() + prefetch;
+        let free = target.saturating_sub(shared.in_hand.load(Ordering::Relaxed));
+        // Half the prefetch at a time: large batches, and slots that never run dry meanwhile.
+        if free > prefetch / 2
+            && shared.held.load(Ordering::Relaxed) < shared.config.eta_limit
+            && let Some(free) = NonZeroUsize::new(free)
+        {
+            return free;
+        }
+        // CANCEL SAFETY: both are cancel safe; a permit of `notified` that is lost here is made up for by the next look.
+        tokio::select! {
+            () = shared.room.notified() => {}
+            () = tokio::time::sleep(HOARD), if !shared.jobs.is_empty() => hand_back_hoard(shared).await,
+        }
+    }
+}
+
+async fn hand_back_hoard(shared: &Shared) {
+    if let Some(limit) = Instant::now().checked_sub(HOARD) {
+        let old = shared.jobs.take_older(limit);
+        hand_back(shared, old).await;
+    }
+}
+
+/// Hands back what has not started: uncounted where the broker can park it, else requeued.
+async fn hand_back(shared: &Shared, jobs: Vec<Job>) {
+    if jobs.is_empty() {
+        return;
+    }
+    let count = jobs.len();
+    let verb =
+        if shared.broker.capabilities().delay { Verb::Park(shared.clock.now()) } else { Verb::Reject(Requeue::Yes) };
+    let batch: Vec<(Receipt, Verb)> = jobs.into_iter().map(|job| (job.work.into_receipt(), verb.clone())).collect();
+    if let Err(unsettled) = settle_all(batch).await {
+        // Dropping the receipts hands them back too, if only when the broker gets to it.
+        tracing::warn!(error = %unsettled.error, left = unsettled.rest.len(), "tasks in hand could not be handed back at once");
+    }
+    shared.in_hand.fetch_sub(count, Ordering::Relaxed);
+    shared.room.notify_one();
+}
+
+/// Waits for what runs, until it is done or the shutdown turns cold.
+async fn finish_slots(shared: &Shared, slots: &mut JoinSet<()>) {
+    let limit = async {
+        match shared.config.shutdown_timeout {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(limit);
+    loop {
+        // CANCEL SAFETY: all three are cancel safe.
+        tokio::select! {
+            joined = slots.join_next() => if joined.is_none() { return },
+            () = shared.shutdown.cold.cancelled() => break,
+            () = &mut limit => {
+                tracing::warn!("the time for a warm shutdown is over");
+                shared.shutdown.shutdown_cold();
+                break;
+            }
+        }
+    }
+    tracing::warn!(name = %shared.name, "worker stops cold: what runs is dropped and handed back");
+    slots.shutdown().await;
+}

@@ -1,0 +1,6 @@
+#[celeriac::task]
+async fn send(#[arg(default = true)] tries: u32) {
+    let _ = tries;
+}
+
+fn main() {}

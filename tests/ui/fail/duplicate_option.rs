@@ -1,0 +1,4 @@
+#[celeriac::task(queue = "mail", queue = "post")]
+async fn send() {}
+
+fn main() {}
