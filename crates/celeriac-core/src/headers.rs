@@ -449,14 +449,19 @@ impl Slots {
     }
 
     fn into_headers(mut self) -> Headers {
-        if !self.slot("task").is_some_and(|task| task.is_some()) {
+        let named = self.slot("task").and_then(|task| task.as_ref()).is_some_and(|task| !task.is_null());
+        if !named {
             return self.into_table();
         }
         let (task, id) = match (self.parse::<TaskName>("task"), self.parse::<TaskId>("id")) {
             (Some(task), Some(id)) => (task, id),
-            (task, _) => {
+            (task, id) => {
+                // The one that can be read goes back to its place: a failure is stored by the id.
                 if let (Some(task), Some(slot)) = (task, self.slot("task")) {
                     *slot = Some(Value::from(task.as_str()));
+                }
+                if let (Some(id), Some(slot)) = (id, self.slot("id")) {
+                    *slot = Some(Value::from(id.as_str()));
                 }
                 self.malformed.get_or_insert_with(|| "header `id` is missing".into());
                 return self.into_table();
@@ -599,6 +604,15 @@ mod tests {
         assert!(headers.task().is_none());
         assert_eq!(headers.malformed(), Some("header `id` is missing"));
         assert_eq!(headers.get("task"), Some(Value::from("add")));
+    }
+
+    #[test]
+    fn an_id_is_kept_when_the_task_cannot_be_read() {
+        let headers = read(r#"{"task": "", "id": "1"}"#);
+        assert!(headers.task().is_none());
+        assert!(headers.malformed().unwrap().contains("header `task`"), "{:?}", headers.malformed());
+        assert_eq!(headers.get("id"), Some(Value::from("1")));
+        assert_eq!(read(r#"{"task": null, "id": "1"}"#).malformed(), None);
     }
 
     #[test]

@@ -274,7 +274,7 @@ impl GroupId {
 
 fn random_uuid() -> SharedStr {
     let mut buffer = [0_u8; uuid::fmt::Hyphenated::LENGTH];
-    let text: &str = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
+    let text: &str = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
     SharedStr::Shared(text.into())
 }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use celeriac_broker::{Destination, Outgoing};
 use celeriac_core::repr::ReprWriter;
 use celeriac_core::{
-    CorrelationId, Embed, Error, ErrorKind, Headers, Message, Priority, Properties, Result, RoutingKey, TaskHeaders,
-    TaskId, Timestamp, WireTime,
+    CorrelationId, Embed, Error, ErrorKind, Headers, Map, Message, Priority, Properties, Result, RoutingKey,
+    TaskHeaders, TaskId, Timestamp, WireTime,
 };
 use celeriac_serializer::{Compression, Serializer};
 
@@ -71,7 +71,6 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     headers.ignore_result = options.ignore_result.or(defaults.ignore_result);
     headers.shadow = options.shadow;
     headers.origin = Some(crate::origin::origin());
-    headers.extra = options.headers;
     if let Some(lineage) = sender.lineage {
         headers.root_id = Some(lineage.root_id.clone());
         headers.parent_id = Some(lineage.parent_id.clone());
@@ -83,6 +82,9 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
             compression.compress(&encoded.body)?
         }
     };
+    if !options.headers.is_empty() {
+        headers = with_own(headers, options.headers)?;
+    }
     if body.len() > config.max_body_bytes {
         return Err(Error::new(
             ErrorKind::TooLarge,
@@ -111,6 +113,23 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
         outgoing = outgoing.deliver_at(eta);
     }
     Ok(Prepared { id, ignore_result, outgoing })
+}
+
+/// Adds the caller's own headers. As in Celery one may stand for a header of the protocol's, save those that say which task it is.
+fn with_own(headers: TaskHeaders, own: Map) -> Result<TaskHeaders> {
+    let refused = |what: &str| Error::config("send", format!("the call's own headers cannot be sent: {what}"));
+    for (name, instead) in [("id", "set the call's task id"), ("task", "name the task itself")] {
+        if own.contains_key(name) {
+            return Err(refused(&format!("header `{name}` says which task it is; {instead} instead")));
+        }
+    }
+    let mut table = Headers::from(headers).to_map();
+    table.extend(own);
+    let headers = Headers::from_map(table);
+    if let Some(reason) = headers.malformed() {
+        return Err(refused(reason));
+    }
+    headers.into_task().map_err(|_| refused("they are no task's"))
 }
 
 struct Encoded {
