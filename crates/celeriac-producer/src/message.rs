@@ -129,7 +129,7 @@ fn with_own(headers: TaskHeaders, own: Map) -> Result<TaskHeaders> {
     if let Some(reason) = headers.malformed() {
         return Err(refused(reason));
     }
-    headers.into_task().map_err(|_| refused("they are no task's"))
+    headers.into_task().map(std::sync::Arc::unwrap_or_clone).map_err(|_| refused("they are no task's"))
 }
 
 struct Encoded {
