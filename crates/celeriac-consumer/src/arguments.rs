@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use celeriac_producer::TaskArgument;
 use celeriac_serializer::{Body, Serializer, SerializerExt as _};
 use serde::Deserializer;
 use serde::de::{DeserializeOwned, Visitor};
@@ -39,7 +40,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// A `TypeError` naming the task and the argument, if it is missing, given twice, or of another type.
-    pub fn required<T: DeserializeOwned>(&mut self, name: &str) -> TaskResult<T> {
+    pub fn required<T: TaskArgument>(&mut self, name: &str) -> TaskResult<T> {
         match self.take(name)? {
             Some(data) => self.decode(name, &data),
             None => T::deserialize(Missing)
@@ -51,7 +52,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// A `TypeError` naming the task and the argument, if it is given twice or of another type.
-    pub fn or_else<T: DeserializeOwned>(&mut self, name: &str, default: impl FnOnce() -> T) -> TaskResult<T> {
+    pub fn or_else<T: TaskArgument>(&mut self, name: &str, default: impl FnOnce() -> T) -> TaskResult<T> {
         match self.take(name)? {
             Some(data) => self.decode(name, &data),
             None => Ok(default()),

@@ -38,7 +38,7 @@ pub struct WorkerConfig {
     pub max_result_bytes: usize,
     /// The worker's name, as others see it. Default: `celery@<host>`.
     pub name: String,
-    /// How many tasks are held ready. Default: adaptive, at most 1,024.
+    /// How many tasks are held ready. Default: adaptive, at most 4,096.
     pub prefetch: Prefetch,
     /// The queues to work on. Default: `celery`.
     pub queues: Vec<QueueName>,
@@ -68,7 +68,7 @@ impl Default for WorkerConfig {
             max_body_bytes: 64 * 1024 * 1024,
             max_result_bytes: 64 * 1024 * 1024,
             name: format!("celery@{}", celeriac_producer::hostname()),
-            prefetch: Prefetch::Adaptive(1_024),
+            prefetch: Prefetch::Adaptive(4_096),
             queues: vec![QueueName::DEFAULT],
             result_expires: Some(Duration::from_secs(24 * 60 * 60)),
             result_extended: false,

@@ -35,7 +35,7 @@ pub struct TaskContext {
 }
 
 pub(crate) struct Inner {
-    pub(crate) headers: TaskHeaders,
+    pub(crate) headers: Arc<TaskHeaders>,
     pub(crate) delivery: DeliveryInfo,
     pub(crate) reply_to: Option<RoutingKey>,
     pub(crate) correlation_id: CorrelationId,

@@ -126,6 +126,7 @@ pub trait IntoTaskError {
     fn into_task_error(self) -> TaskError;
 }
 
+#[diagnostic::do_not_recommend]
 impl<E: Into<TaskError>> IntoTaskError for E {
     fn into_task_error(self) -> TaskError {
         self.into()

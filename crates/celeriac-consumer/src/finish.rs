@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// The most tasks that end as one.
-const BATCH: usize = 1_024;
+const BATCH: usize = 2_048;
 
 /// A task that has ended, and what is to become of it.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::request::Request;
 
 /// A task about to run.
 pub(crate) struct Invocation {
-    pub(crate) handler: Handler,
+    pub(crate) handler: Arc<Handler>,
     pub(crate) context: TaskContext,
     pub(crate) request: Arc<Request>,
     pub(crate) result_format: Arc<dyn Serializer>,

@@ -21,7 +21,7 @@ use crate::error::{Kind, TaskError, TaskResult};
 use crate::finish::{Done, End};
 use crate::invocation::Invocation;
 use crate::jobs::{Job, Jobs, Work};
-use crate::registry::Tasks;
+use crate::registry::{Handler, Tasks};
 use crate::request::{Refused, Request};
 use crate::shutdown::ShutdownHandle;
 use crate::updates::UpdateSink;
@@ -48,11 +48,22 @@ pub(crate) struct Shared {
     pub(crate) in_hand: AtomicUsize,
     /// How many tasks with a later ETA are held in memory.
     pub(crate) held: AtomicUsize,
-    /// Told whenever one of the above falls.
+    /// Told when `in_hand` falls to `low_water`, or `held` falls.
     pub(crate) room: Notify,
+    /// The number in hand at which the fetching loop, if it waits, has room again.
+    pub(crate) low_water: AtomicUsize,
 }
 
 impl Shared {
+    /// Counts jobs out of hand, and tells the fetching loop if that makes the room it waits for.
+    pub(crate) fn out_of_hand(&self, count: usize) {
+        // ORDERING: sequentially consistent with `low_water` in `room`: either this sees the mark, or that sees the count.
+        let left = self.in_hand.fetch_sub(count, Ordering::SeqCst).saturating_sub(count);
+        if left <= self.low_water.load(Ordering::SeqCst) {
+            self.room.notify_one();
+        }
+    }
+
     /// Takes jobs until there are no more.
     pub(crate) async fn slot(self: Arc<Self>, finish: mpsc::Sender<Done>) {
         while let Some(job) = self.jobs.pop().await {
@@ -96,7 +107,7 @@ impl Shared {
         if let Some(eta) = headers.eta.as_ref().map(|eta| eta.instant()).filter(|eta| *eta > now) {
             return self.later(eta, request, info, receipt);
         }
-        let Some(handler) = self.tasks.find(&headers.task).cloned() else {
+        let Some(handler) = self.tasks.find(&headers.task).map(Arc::clone) else {
             let failure = TaskFailure::new("celery.exceptions", "NotRegistered", headers.task.as_str());
             tracing::warn!(id = %headers.id, task = %headers.task, "not registered; rejected");
             let result = self.ended(&request, &info, TaskState::Failure, Err(&failure), None);
@@ -112,7 +123,7 @@ impl Shared {
             }
             None
         };
-        Some(self.run(request, info, receipt, handler).await)
+        self.run(request, info, receipt, handler).await
     }
 
     async fn run(
@@ -120,13 +131,13 @@ impl Shared {
         request: Request,
         info: DeliveryInfo,
         receipt: Option<Receipt>,
-        handler: crate::registry::Handler,
-    ) -> Done {
-        let options = handler.options.clone();
-        let ignored = request.headers.ignore_result.or(options.ignore_result).unwrap_or(self.config.ignore_result);
+        handler: Arc<Handler>,
+    ) -> Option<Done> {
+        let ignored =
+            request.headers.ignore_result.or(handler.options.ignore_result).unwrap_or(self.config.ignore_result);
         let request = Arc::new(request);
         let context = TaskContext::new(Inner {
-            headers: request.headers.clone(),
+            headers: Arc::clone(&request.headers),
             delivery: info.clone(),
             reply_to: request.properties.reply_to.clone(),
             correlation_id: correlation_id(&request.properties, &request.headers.id),
@@ -138,7 +149,7 @@ impl Shared {
             cancelled: self.shutdown.cold.clone(),
             children: Mutex::default(),
         });
-        if options.track_started.unwrap_or(self.config.track_started) {
+        if handler.options.track_started.unwrap_or(self.config.track_started) {
             let detail: Map =
                 [("pid", Value::from(u64::from(std::process::id()))), ("hostname", Value::from(self.name.as_ref()))]
                     .into_iter()
@@ -147,7 +158,7 @@ impl Shared {
         }
         tracing::debug!(id = %request.headers.id, task = %request.headers.task, "started");
         let invocation = Invocation {
-            handler,
+            handler: Arc::clone(&handler),
             context: context.clone(),
             request: Arc::clone(&request),
             result_format: Arc::clone(&self.result_format),
@@ -156,7 +167,11 @@ impl Shared {
         if let Some(updates) = &self.updates {
             updates.forget(&request.headers.id);
         }
-        self.outcome(&request, &info, receipt, outcome, Ran { context, options, ignored })
+        // A blocking task that was told to stop has not failed: its receipt is dropped, and it runs again elsewhere.
+        if outcome.is_err() && receipt.is_some() && self.shutdown.cold.is_cancelled() {
+            return None;
+        }
+        Some(self.outcome(&request, &info, receipt, outcome, Ran { context, handler, ignored }))
     }
 
     fn outcome(
@@ -295,7 +310,7 @@ impl Shared {
                 }
             }
         }
-        Some(self.store_result(meta, &request.properties, ran.map(|ran| &ran.options)))
+        Some(self.store_result(meta, &request.properties, ran.map(|ran| &ran.handler.options)))
     }
 
     fn store_result(&self, meta: TaskMeta, properties: &Properties, options: Option<&TaskOptions>) -> StoreResult {
@@ -316,7 +331,7 @@ fn correlation_id(properties: &Properties, id: &TaskId) -> CorrelationId {
 /// What is known of a task that ran.
 struct Ran {
     context: TaskContext,
-    options: TaskOptions,
+    handler: Arc<Handler>,
     ignored: bool,
 }
 
@@ -326,8 +341,7 @@ struct InHand<'a>(&'a Shared);
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
-        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
-        self.0.room.notify_one();
+        self.0.out_of_hand(1);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use celeriac_core::{Error, Result, TaskName};
 use celeriac_producer::TaskOptions;
@@ -59,7 +60,7 @@ fn run<'a, T: Task>(
 /// The tasks that a worker knows, by name. `tasks![..]` makes it.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
-    handlers: HashMap<TaskName, Handler>,
+    handlers: HashMap<TaskName, Arc<Handler>>,
     error: Option<String>,
 }
 
@@ -74,7 +75,7 @@ impl Tasks {
     #[must_use]
     pub fn with<T: Task>(mut self) -> Self {
         match Handler::of::<T>() {
-            Ok(handler) => self.add(handler),
+            Ok(handler) => self.add(Arc::new(handler)),
             Err(error) => {
                 self.error.get_or_insert_with(|| error.message().to_owned());
             }
@@ -92,7 +93,7 @@ impl Tasks {
         self
     }
 
-    fn add(&mut self, handler: Handler) {
+    fn add(&mut self, handler: Arc<Handler>) {
         let name = handler.name.clone();
         if self.handlers.insert(name.clone(), handler).is_some() {
             self.error
@@ -129,7 +130,7 @@ impl Tasks {
         self.error.as_ref().map_or(Ok(()), |error| Err(Error::config("register tasks", error.clone())))
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<&Handler> {
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Handler>> {
         self.handlers.get(name)
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{TaskError, TaskResult};
 
 /// A task as it was sent.
 pub(crate) struct Request {
-    pub(crate) headers: TaskHeaders,
+    pub(crate) headers: Arc<TaskHeaders>,
     pub(crate) properties: Properties,
     format: Arc<dyn Serializer>,
     body: Bytes,
@@ -54,28 +54,23 @@ impl Request {
     /// `celery/worker/strategy.py` and `celery/worker/request.py` (celery 5.7): what is accepted, and how protocol 1 is turned into 2.
     pub(crate) fn read(message: Message, config: &WorkerConfig) -> Result<Self, Box<Refused>> {
         let Message { headers, properties, body } = message;
-        let named = headers.get("id").and_then(|id| id.as_str()?.parse().ok());
         if let Some(reason) = headers.malformed() {
             // COMPAT: celery's own class for a task message whose fields cannot be used.
             let failure = TaskFailure::new("celery.exceptions", "InvalidTaskError", reason);
-            return Err(Box::new(Refused { id: named, properties, error: failure.into() }));
+            return Err(Box::new(Refused { id: id_of(&headers), properties, error: failure.into() }));
         }
         let read = Self::open(&headers, &properties, body, config);
         let (format, body) = match read {
             Ok(opened) => opened,
-            Err(error) => return Err(Box::new(Refused { id: named, properties, error: TaskError::decode(&error) })),
+            Err(error) => {
+                return Err(Box::new(Refused { id: id_of(&headers), properties, error: TaskError::decode(&error) }));
+            }
         };
         match headers.into_task() {
-            Ok(headers) => {
-                let hybrid = format.split_list(&body).is_err() && has_args(format.as_ref(), &body);
-                let protocol = if hybrid { Protocol::One } else { Protocol::Two };
-                Ok(Self { headers, properties, format, body, protocol })
-            }
+            Ok(headers) => Ok(Self { headers, properties, format, body, protocol: Protocol::Two }),
             Err(_) => match headers_of_protocol_1(format.as_ref(), &body) {
                 Ok(headers) => Ok(Self { headers, properties, format, body, protocol: Protocol::One }),
-                Err((id, error)) => {
-                    Err(Box::new(Refused { id: id.or(named), properties, error: TaskError::decode(&error) }))
-                }
+                Err((id, error)) => Err(Box::new(Refused { id, properties, error: TaskError::decode(&error) })),
             },
         }
     }
@@ -95,8 +90,7 @@ impl Request {
         let content_type =
             properties.content_type.as_deref().or_else(|| properties.extra.get("content_type").and_then(Value::as_str));
         let format = Arc::clone(config.serializers.for_content_type(content_type)?);
-        let compression = headers.get("compression");
-        let body = match compression.as_ref().and_then(Value::as_str) {
+        let body = match headers.task().and_then(|task| task.compression.as_deref()) {
             None => body,
             Some(name) => Compression::from_name(name)?.decompress(&body, config.max_body_bytes)?.into(),
         };
@@ -105,24 +99,27 @@ impl Request {
 
     /// The arguments, for the task to take.
     pub(crate) fn arguments(&self) -> TaskResult<Arguments<'_>> {
-        let format = self.format.as_ref();
-        let body = match self.protocol {
-            Protocol::Two => Body::split(format, &self.body),
-            Protocol::One => body_of_protocol_1(format, &self.body),
-        };
-        let body = body.map_err(|error| TaskError::decode(&error))?;
+        let body = self.split().map_err(|error| TaskError::decode(&error))?;
         self.refuse_canvas(&body)?;
-        Ok(Arguments::new(self.headers.task.as_str(), format, body))
+        Ok(Arguments::new(self.headers.task.as_str(), self.format.as_ref(), body))
+    }
+
+    fn split(&self) -> Result<Body<'_>> {
+        let format = self.format.as_ref();
+        match self.protocol {
+            Protocol::One => body_of_protocol_1(format, &self.body),
+            // COMPAT: a hybrid message has the headers of protocol 2 and the body of protocol 1.
+            Protocol::Two => Body::split(format, &self.body).or_else(|error| match has_args(format, &self.body) {
+                true => body_of_protocol_1(format, &self.body),
+                false => Err(error),
+            }),
+        }
     }
 
     /// The arguments as values, for an extended result; `None` if their format does not say what they are.
     pub(crate) fn values(&self) -> Option<(Value, Value)> {
         let format = self.format.as_ref();
-        let body = match self.protocol {
-            Protocol::Two => Body::split(format, &self.body),
-            Protocol::One => body_of_protocol_1(format, &self.body),
-        }
-        .ok()?;
+        let body = self.split().ok()?;
         let args = body.args.iter().map(|arg| format.decode_value(arg)).collect::<Result<Vec<_>>>().ok()?;
         let mut kwargs = Map::new();
         for (name, data) in &body.kwargs {
@@ -133,6 +130,9 @@ impl Request {
 
     /// What follows the task must not be lost: until a worker carries out canvas, a task that has some is refused.
     fn refuse_canvas(&self, body: &Body<'_>) -> TaskResult<()> {
+        if PLAIN.contains(&body.embed.as_ref()) {
+            return Ok(());
+        }
         let format = self.format.as_ref();
         // Bincode writes the embed as a value, which only `decode_value` reads; JSON and MessagePack read it without a tree.
         let embed: Option<Embed> = match format.from_bytes(&body.embed) {
@@ -157,14 +157,27 @@ impl Request {
     }
 }
 
+fn id_of(headers: &Headers) -> Option<TaskId> {
+    match headers.task() {
+        Some(task) => Some(task.id.clone()),
+        None => headers.get("id").and_then(|id| id.as_str()?.parse().ok()),
+    }
+}
+
 fn has_args(format: &dyn Serializer, body: &[u8]) -> bool {
     format.split_map(body).is_ok_and(|entries| entries.iter().any(|(name, _)| name == "args"))
 }
 
+/// An embed with nothing in it, as it is written here and in Python: nearly every message has one, and need not decode it.
+const PLAIN: [&[u8]; 2] = [
+    br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}"#,
+    br#"{"callbacks": null, "errbacks": null, "chain": null, "chord": null}"#,
+];
+
 /// The fields of protocol 1 that are headers in protocol 2.
 const FIELDS: [&str; 9] = ["task", "id", "retries", "eta", "expires", "group", "group_index", "timelimit", "taskset"];
 
-fn headers_of_protocol_1(format: &dyn Serializer, body: &[u8]) -> Result<TaskHeaders, (Option<TaskId>, Error)> {
+fn headers_of_protocol_1(format: &dyn Serializer, body: &[u8]) -> Result<Arc<TaskHeaders>, (Option<TaskId>, Error)> {
     let no_task = |error: Error| (None, Error::malformed("read task", "the message is no task").with_source(error));
     let mut table = Map::new();
     for (name, data) in format.split_map(body).map_err(no_task)? {

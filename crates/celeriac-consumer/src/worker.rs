@@ -90,6 +90,7 @@ impl WorkerBuilder {
             in_hand: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             room: Notify::new(),
+            low_water: AtomicUsize::new(0),
         };
         Ok(Worker { shared: Arc::new(shared) })
     }
@@ -241,7 +242,8 @@ async fn room(shared: &Shared, gauge: &mut Gauge) -> NonZeroUsize {
     loop {
         let prefetch = gauge.prefetch(shared.ended.load(Ordering::Relaxed), Instant::now());
         let target = shared.config.concurrency.get() + prefetch;
-        let free = target.saturating_sub(shared.in_hand.load(Ordering::Relaxed));
+        shared.low_water.store(target - prefetch / 2 - 1, Ordering::SeqCst);
+        let free = target.saturating_sub(shared.in_hand.load(Ordering::SeqCst));
         // Whatever is fetched may turn out to have a later ETA.
         let holdable = shared.config.eta_limit.saturating_sub(shared.held.load(Ordering::Relaxed));
         // Half the prefetch at a time: large batches, and slots that never run dry meanwhile.
@@ -287,8 +289,7 @@ async fn hand_back(shared: &Shared, jobs: Vec<Job>) {
         // Dropping the receipts hands them back too, if only when the broker gets to it.
         tracing::warn!(error = %unsettled.error, left = unsettled.rest.len(), "tasks in hand could not be handed back at once");
     }
-    shared.in_hand.fetch_sub(count, Ordering::Relaxed);
-    shared.room.notify_one();
+    shared.out_of_hand(count);
 }
 
 /// Waits until what runs has ended and is settled, or the shutdown turns cold.

@@ -107,36 +107,67 @@ impl TaskHeaders {
     }
 
     /// Every header in the protocol's order, then the others.
-    fn for_each<E>(&self, mut put: impl FnMut(&str, Value) -> Result<(), E>) -> Result<(), E> {
-        let text = |text: &str| Value::Str(text.to_owned());
-        let maybe = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Str(text.to_owned()));
-        put("lang", text(&self.lang))?;
-        put("task", text(&self.task))?;
-        put("id", text(&self.id))?;
-        put("shadow", maybe(self.shadow.as_deref()))?;
-        put("eta", maybe(self.eta.as_ref().map(WireTime::as_str)))?;
-        put("expires", maybe(self.expires.as_ref().map(WireTime::as_str)))?;
-        put("group", maybe(self.group.as_deref()))?;
-        put("group_index", self.group_index.map_or(Value::Null, Value::Int))?;
-        put("retries", Value::Int(self.retries.into()))?;
-        put("timelimit", Value::List(vec![seconds(self.timelimit.hard), seconds(self.timelimit.soft)]))?;
-        put("root_id", maybe(self.root_id.as_deref()))?;
-        put("parent_id", maybe(self.parent_id.as_deref()))?;
-        put("argsrepr", text(&self.argsrepr))?;
-        put("kwargsrepr", text(&self.kwargsrepr))?;
-        put("origin", maybe(self.origin.as_deref()))?;
-        put("ignore_result", self.ignore_result.map_or(Value::Null, Value::Bool))?;
-        put("replaced_task_nesting", Value::Int(self.replaced_task_nesting.into()))?;
-        let stamped = |names: &Vec<String>| Value::List(names.iter().cloned().map(Value::Str).collect());
-        put("stamped_headers", self.stamped_headers.as_ref().map_or(Value::Null, stamped))?;
-        put("stamps", Value::Map(self.stamps.clone()))?;
+    fn visit(&self, mut see: impl FnMut(&str, HeaderValue<'_>)) {
+        use HeaderValue::{Bool, Int, Map, Null, Str, Value as Whole};
+        see("lang", Str(&self.lang));
+        see("task", Str(&self.task));
+        see("id", Str(&self.id));
+        see("shadow", self.shadow.as_deref().map_or(Null, Str));
+        see("eta", self.eta.as_ref().map_or(Null, |eta| Str(eta.as_str())));
+        see("expires", self.expires.as_ref().map_or(Null, |expires| Str(expires.as_str())));
+        see("group", self.group.as_deref().map_or(Null, Str));
+        see("group_index", self.group_index.map_or(Null, Int));
+        see("retries", Int(self.retries.into()));
+        let limits = Value::List(vec![seconds(self.timelimit.hard), seconds(self.timelimit.soft)]);
+        see("timelimit", Whole(&limits));
+        see("root_id", self.root_id.as_deref().map_or(Null, Str));
+        see("parent_id", self.parent_id.as_deref().map_or(Null, Str));
+        see("argsrepr", Str(&self.argsrepr));
+        see("kwargsrepr", Str(&self.kwargsrepr));
+        see("origin", self.origin.as_deref().map_or(Null, Str));
+        see("ignore_result", self.ignore_result.map_or(Null, Bool));
+        see("replaced_task_nesting", Int(self.replaced_task_nesting.into()));
+        let stamped = self.stamped_headers.as_ref().map(|names| names.iter().cloned().map(Value::Str).collect());
+        see("stamped_headers", stamped.as_ref().map_or(Null, Whole));
+        see("stamps", Map(&self.stamps));
         if let Some(compression) = &self.compression {
-            put("compression", text(compression))?;
+            see("compression", Str(compression));
         }
         for (name, value) in &self.extra {
-            put(name, value.clone())?;
+            see(name, Whole(value));
         }
-        Ok(())
+    }
+}
+
+/// The value of one header, borrowed: what [`Headers::visit`] shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HeaderValue<'a> {
+    /// Nothing.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A text.
+    Str(&'a str),
+    /// A table.
+    Map(&'a Map),
+    /// Anything else.
+    Value(&'a Value),
+}
+
+impl HeaderValue<'_> {
+    /// The value by itself.
+    #[must_use]
+    pub fn to_value(self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(bool) => Value::Bool(bool),
+            Self::Int(int) => Value::Int(int),
+            Self::Str(text) => Value::Str(text.to_owned()),
+            Self::Map(map) => Value::Map(map.clone()),
+            Self::Value(value) => value.clone(),
+        }
     }
 }
 
@@ -162,7 +193,8 @@ pub struct Headers(Kind);
 
 #[derive(Debug, Clone, PartialEq)]
 enum Kind {
-    Task(Box<TaskHeaders>),
+    /// Shared, so that a broker that keeps a message while it is being worked on copies nothing.
+    Task(Arc<TaskHeaders>),
     /// No `task` header; or that, or the `id`, cannot be used: then with the reason.
     Table(Map, Option<Box<str>>),
 }
@@ -201,10 +233,10 @@ impl Headers {
         }
     }
 
-    /// The task's headers, to change.
+    /// The task's headers, to change; copied first if they are shared.
     pub fn task_mut(&mut self) -> Option<&mut TaskHeaders> {
         match &mut self.0 {
-            Kind::Task(task) => Some(task),
+            Kind::Task(task) => Some(Arc::make_mut(task)),
             Kind::Table(..) => None,
         }
     }
@@ -213,9 +245,9 @@ impl Headers {
     ///
     /// # Errors
     /// The headers themselves, if they are not a task's.
-    pub fn into_task(self) -> Result<TaskHeaders, Self> {
+    pub fn into_task(self) -> Result<Arc<TaskHeaders>, Self> {
         match self.0 {
-            Kind::Task(task) => Ok(*task),
+            Kind::Task(task) => Ok(task),
             table @ Kind::Table(..) => Err(Self(table)),
         }
     }
@@ -236,12 +268,10 @@ impl Headers {
             Kind::Table(table, _) => table.get(name).cloned(),
             Kind::Task(task) => {
                 let mut found = None;
-                let _: Result<(), ()> = task.for_each(|key, value| {
+                task.visit(|key, value| {
                     if key == name {
-                        found = Some(value);
-                        return Err(());
+                        found = Some(value.to_value());
                     }
-                    Ok(())
                 });
                 found
             }
@@ -252,30 +282,57 @@ impl Headers {
     pub fn set_extra(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         match &mut self.0 {
             Kind::Table(table, _) => table.insert(name.into(), value.into()),
-            Kind::Task(task) => task.extra.insert(name.into(), value.into()),
+            Kind::Task(task) => Arc::make_mut(task).extra.insert(name.into(), value.into()),
         };
     }
 
-    /// All headers as one table, in the protocol's order. For systems that carry headers one by one.
+    /// Shows every header, in the protocol's order, without copying: for systems that write headers one by one.
+    ///
+    /// A header that was malformed is shown twice: as absent, then as it came.
+    pub fn visit(&self, mut see: impl FnMut(&str, HeaderValue<'_>)) {
+        match &self.0 {
+            Kind::Table(table, _) => table.iter().for_each(|(name, value)| see(name, HeaderValue::Value(value))),
+            Kind::Task(task) => task.visit(see),
+        }
+    }
+
+    /// All headers as one table, in the protocol's order.
     #[must_use]
     pub fn to_map(&self) -> Map {
-        match &self.0 {
-            Kind::Table(table, _) => table.clone(),
-            Kind::Task(task) => {
-                let mut table = Map::new();
-                let _: Result<(), ()> = task.for_each(|name, value| {
-                    table.insert(name.to_owned(), value);
-                    Ok(())
-                });
-                table
-            }
-        }
+        let mut table = Map::new();
+        self.visit(|name, value| {
+            table.insert(name, value.to_value());
+        });
+        table
+    }
+
+    /// Reads headers one by one, as [`Headers::from_map`] does from a table: for systems that read them one by one.
+    #[must_use]
+    pub fn reader() -> HeadersReader {
+        HeadersReader(Slots::default())
+    }
+}
+
+/// Puts headers together, one by one. A name that comes twice keeps the last value.
+#[derive(Debug)]
+pub struct HeadersReader(Slots);
+
+impl HeadersReader {
+    /// Adds one header.
+    pub fn put(&mut self, name: &str, value: Value) {
+        self.0.put(name, value);
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn finish(self) -> Headers {
+        self.0.into_headers()
     }
 }
 
 impl From<TaskHeaders> for Headers {
     fn from(task: TaskHeaders) -> Self {
-        Self(Kind::Task(Box::new(task)))
+        Self(Kind::Task(Arc::new(task)))
     }
 }
 
@@ -345,7 +402,7 @@ impl<'de> Deserialize<'de> for Headers {
 }
 
 /// One slot for each header of the protocol, so that reading a task builds no table.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Slots {
     known: [Option<Value>; NAMES.len()],
     extra: Map,
@@ -445,7 +502,7 @@ impl Slots {
             extra: self.extra,
             malformed: self.malformed,
         };
-        Headers(Kind::Task(Box::new(task)))
+        Headers(Kind::Task(Arc::new(task)))
     }
 
     fn into_table(self) -> Headers {

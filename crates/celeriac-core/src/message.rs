@@ -1,5 +1,6 @@
 //! A message: headers, properties and a body that only a serializer looks into.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,7 +47,7 @@ pub struct Properties {
     /// The MIME type of the body.
     pub content_type: Option<ContentType>,
     /// `utf-8` or `binary`.
-    pub content_encoding: Option<String>,
+    pub content_encoding: Option<Cow<'static, str>>,
     /// The id that a reply repeats: the task's.
     pub correlation_id: Option<CorrelationId>,
     /// The queue that replies go to.
@@ -91,7 +92,7 @@ impl Properties {
         let text = value.as_str();
         let taken = match name.as_str() {
             "content_type" => text.and_then(|text| text.parse().ok()).map(|t| self.content_type = Some(t)),
-            "content_encoding" => text.map(|text| self.content_encoding = Some(text.to_owned())),
+            "content_encoding" => text.map(|text| self.content_encoding = Some(encoding(text))),
             "correlation_id" => text.and_then(|text| text.parse().ok()).map(|id| self.correlation_id = Some(id)),
             "reply_to" => text.and_then(|text| text.parse().ok()).map(|key| self.reply_to = Some(key)),
             "delivery_mode" => match value.as_i64() {
@@ -133,6 +134,15 @@ impl Properties {
             table.insert(name, value.clone());
         }
         table
+    }
+}
+
+/// The usual two need no memory of their own.
+fn encoding(text: &str) -> Cow<'static, str> {
+    match text {
+        "utf-8" => Cow::Borrowed("utf-8"),
+        "binary" => Cow::Borrowed("binary"),
+        other => Cow::Owned(other.to_owned()),
     }
 }
 

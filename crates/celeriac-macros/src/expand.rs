@@ -82,7 +82,7 @@ struct Task<'a> {
 impl Task<'_> {
     fn expand(&self, options: &Options, worker: bool) -> TokenStream {
         let function = self.function;
-        let parts = [self.define_type(), self.signature(), self.define(options), self.check()];
+        let parts = [self.define_type(), self.signature(), self.define(options), self.mention()];
         let run = worker.then(|| self.run());
         quote!(#function #(#parts)* #run)
     }
@@ -216,15 +216,12 @@ impl Task<'_> {
         }
     }
 
-    /// Checks types where the user wrote them, and counts as a use of the function where no worker calls it.
-    fn check(&self) -> TokenStream {
-        let (krate, ident, cfgs, output) = (&self.krate, self.ident(), self.cfgs(), &self.outcome.output);
-        let output = quote_spanned!(at(output.span())=> __celeriac_output::<#output>(););
+    /// A use of the function, for where no worker calls it.
+    fn mention(&self) -> TokenStream {
+        let (ident, cfgs) = (self.ident(), self.cfgs());
         quote! {
             #cfgs
             const _: fn() = || {
-                fn __celeriac_output<T: #krate::__private::TaskOutput>() {}
-                #output
                 #[allow(deprecated, reason = "a deprecated task is still a task")]
                 let _ = #ident;
             };

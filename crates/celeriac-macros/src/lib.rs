@@ -13,7 +13,8 @@ use proc_macro::TokenStream;
 /// Makes a task of a function.
 ///
 /// The function stays what it is and can still be called. Beside it stands a type of the same name: `add::s(2, 3)` makes the task's
-/// signature, and `tasks![add]` registers it with an app.
+/// signature, and `tasks![add]` registers it with an app. So no module, struct or other type of that name can stand in the same place, and a
+/// link to the function from documentation is written ``[`add`](fn@add)``.
 ///
 /// ```ignore
 /// use celeriac::prelude::*;
@@ -54,9 +55,9 @@ use proc_macro::TokenStream;
 ///
 /// - `&TaskContext`, at most one, in any place: the running task. It is not an argument.
 /// - `State<T>`: state of the app. It is not an argument.
-/// - Everything else is an argument: an owned type that serde encodes and decodes. Its name is its keyword for callers who use keywords,
-///   such as Python's. An `Option<T>` may be left out and is `None` then; `#[arg(default)]` and `#[arg(default = 3)]` say what other types
-///   become when they are left out of a message.
+/// - Everything else is an argument, at most 16 of them: an owned type that serde encodes and decodes. Its name is its keyword for callers
+///   who use keywords, such as Python's. An `Option<T>` may be left out and is `None` then; `#[arg(default)]` and `#[arg(default = 3)]` say
+///   what other types become when they are left out of a message.
 ///
 /// # Return type
 ///

@@ -8,6 +8,9 @@ use syn::{Attribute, Error, Expr, ExprLit, FnArg, Ident, Lit, Meta, Pat, PatType
 
 use crate::options::reworded;
 
+/// The most arguments a task may have: tuples longer than this are not `CallArgs` in `celeriac-producer`.
+const MAX_ARGUMENTS: usize = 16;
+
 /// One parameter, in the function's order.
 #[derive(Debug)]
 pub(crate) struct Param {
@@ -81,6 +84,11 @@ pub(crate) fn parse<'a>(inputs: impl IntoIterator<Item = &'a FnArg>, errors: &mu
             }
             Err(error) => errors.push(error),
         }
+    }
+    let mut arguments = params.iter().filter(|param| matches!(param.role, Role::Argument { .. }));
+    if let Some(first_over) = arguments.nth(MAX_ARGUMENTS) {
+        let why = format!("a task takes at most {MAX_ARGUMENTS} arguments: gather some of them in a struct");
+        errors.push(Error::new_spanned(&first_over.ty, why));
     }
     params
 }
@@ -331,6 +339,17 @@ mod tests {
             refused_param(parse_quote!(#[cfg(unix)] x: u8)).starts_with("a task's parameters cannot depend on `cfg`")
         );
         assert!(refused_param(parse_quote!(&self)).starts_with("a task is a free function without `self`"));
+    }
+
+    #[test]
+    fn sixteen_arguments_are_enough() {
+        let refused = |count: usize| {
+            let mut errors = Vec::new();
+            parse(&vec![parse_quote!(x: u8); count], &mut errors);
+            errors.iter().map(ToString::to_string).collect::<String>()
+        };
+        assert_eq!(refused(16), "");
+        assert_eq!(refused(17), "a task takes at most 16 arguments: gather some of them in a struct");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The memory store does what every broker and result backend does.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,7 @@ use celeriac_broker::Broker;
 use celeriac_core::{Clock, Timestamp};
 use celeriac_memory::MemoryStore;
 use celeriac_testkit::ManualClock;
+use celeriac_testkit::backend::BackendHarness;
 use celeriac_testkit::broker::BrokerHarness;
 
 /// A store whose time is moved by hand.
@@ -48,6 +49,31 @@ impl BrokerHarness for ByHand {
     async fn pass(&self, time: Duration) {
         self.clock.advance(time);
     }
+}
+
+#[async_trait]
+impl BackendHarness for ByHand {
+    async fn open(&self) -> Arc<dyn ResultBackend> {
+        Arc::new(self.store.clone())
+    }
+
+    async fn reopen(&self) -> Option<Arc<dyn ResultBackend>> {
+        Some(Arc::new(self.store.connect()))
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+}
+
+mod backend {
+    use super::ByHand;
+    celeriac_testkit::backend_conformance!(ByHand::new);
+}
+
+mod backend_on_the_wall_clock {
+    use super::{Arc, MemoryStore, ResultBackend};
+    celeriac_testkit::backend_conformance!(|| async { Arc::new(MemoryStore::new()) as Arc<dyn ResultBackend> });
 }
 
 mod broker {

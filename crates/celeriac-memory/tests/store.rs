@@ -1,6 +1,9 @@
 //! What the memory store does beyond the contracts that every broker and backend holds to.
 
+use std::future::Future;
 use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use celeriac_backend::ResultBackend;
@@ -79,4 +82,81 @@ async fn an_auto_delete_queue_goes_with_its_last_consumer() {
     assert_eq!(store.depth(&spec.name).await.unwrap(), 0);
     spec.auto_delete = false;
     store.declare(&spec).await.unwrap();
+}
+
+/// Polls once; whether it is still pending.
+async fn pends<F: Future>(future: std::pin::Pin<&mut F>) -> bool {
+    let mut future = future;
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
+#[tokio::test]
+async fn a_wake_up_that_a_dropped_recv_got_is_passed_on() {
+    let store = MemoryStore::new();
+    let mut first = store.consume(ConsumeOptions::new([QUEUE])).await.unwrap();
+    let mut second = store.consume(ConsumeOptions::new([QUEUE])).await.unwrap();
+    let mut waiting = pin!(second.recv(ONE));
+    {
+        let mut dropped = pin!(first.recv(ONE));
+        assert!(pends(dropped.as_mut()).await && pends(waiting.as_mut()).await);
+        store.publish(vec![Outgoing::new(message("x"), &QUEUE)]).await.unwrap();
+        assert!(pends(waiting.as_mut()).await, "the one that waited longer was woken");
+    }
+    let got = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    assert_eq!(got.unwrap().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_serves_one_queue_first_wakes_another_for_the_other() {
+    let store = MemoryStore::new();
+    let other = QueueName::from_static("other");
+    let mut both = store.consume(ConsumeOptions::new([QUEUE, other.clone()])).await.unwrap();
+    let mut only = store.consume(ConsumeOptions::new([other.clone()])).await.unwrap();
+    let mut waiting = pin!(only.recv(ONE));
+    let mut serving = pin!(both.recv(ONE));
+    assert!(pends(serving.as_mut()).await && pends(waiting.as_mut()).await);
+    // Both wake-ups go to the one that waits for both queues, and it can take one message only.
+    store.publish(vec![Outgoing::new(message("a"), &QUEUE), Outgoing::new(message("b"), &other)]).await.unwrap();
+    let served = serving.await.unwrap();
+    assert_eq!(served.len(), 1);
+    let got = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    assert_eq!(got.unwrap().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_that_nobody_uses_expires() {
+    let clock = celeriac_testkit::ManualClock::new();
+    let store = MemoryStore::with_clock(std::sync::Arc::new(clock.clone()));
+    let mut spec = QueueSpec::direct(QueueName::from_static("brief"));
+    spec.expires = Some(Duration::from_secs(60));
+    store.declare(&spec).await.unwrap();
+    store.publish(vec![Outgoing::new(message("x"), &spec.name)]).await.unwrap();
+    let consumer = store.consume(ConsumeOptions::new([spec.name.clone()])).await.unwrap();
+    clock.advance(Duration::from_secs(600));
+    assert_eq!(store.depth(&spec.name).await.unwrap(), 1, "it is consumed");
+    drop(consumer);
+    clock.advance(Duration::from_secs(59));
+    assert_eq!(store.depth(&spec.name).await.unwrap(), 1);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(store.depth(&spec.name).await.unwrap(), 0);
+}
+
+#[test]
+fn a_delayed_message_outlives_the_runtime_that_waited_for_it() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = MemoryStore::new();
+    let due = Timestamp::now() + Duration::from_millis(150);
+    let first = runtime();
+    first.block_on(async {
+        store.publish(vec![Outgoing::new(message("x"), &QUEUE).deliver_at(due)]).await.unwrap();
+        let mut consumer = store.consume(ConsumeOptions::new([QUEUE])).await.unwrap();
+        assert!(pends(pin!(consumer.recv(ONE))).await);
+        tokio::task::yield_now().await;
+    });
+    drop(first);
+    let got = runtime().block_on(async {
+        let mut consumer = store.consume(ConsumeOptions::new([QUEUE])).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), consumer.recv(ONE)).await.unwrap().unwrap().len()
+    });
+    assert_eq!(got, 1);
 }

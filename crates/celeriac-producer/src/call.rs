@@ -19,6 +19,7 @@ use crate::options::{CallOptions, TaskOptions};
 )]
 pub trait TaskArgument: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> TaskArgument for T {}
 
 /// What can be the output of a task: anything serde writes and reads.
@@ -29,6 +30,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> TaskArgument for T
 )]
 pub trait TaskOutput: Serialize + DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> TaskOutput for T {}
 
 /// A task's definition, as its senders know it. `#[celeriac::task]` writes it.
@@ -58,7 +60,7 @@ type Visit<'v> = dyn FnMut(Option<&str>, &dyn erased_serde::Serialize) -> Result
 
 macro_rules! tuples {
     ($($name:ident)*) => {
-        impl<$($name: Serialize + Send + Sync),*> CallArgs for ($($name,)*) {
+        impl<$($name: TaskArgument),*> CallArgs for ($($name,)*) {
             #[allow(non_snake_case, reason = "the type parameters' names serve for the values too")]
             fn visit(&self, _visit: &mut Visit<'_>) -> Result<()> {
                 let ($($name,)*) = self;

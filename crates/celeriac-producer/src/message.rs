@@ -100,7 +100,7 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     let ignore_result = headers.ignore_result.unwrap_or(false);
     let properties = Properties {
         content_type: Some(format.content_type()),
-        content_encoding: Some(format.content_encoding().as_str().to_owned()),
+        content_encoding: Some(format.content_encoding().as_str().into()),
         correlation_id: Some(CorrelationId::from(&id)),
         reply_to: Some(sender.reply_to.clone()),
         delivery_mode: Some(celeriac_core::DeliveryMode::Persistent),
@@ -129,7 +129,7 @@ fn with_own(headers: TaskHeaders, own: Map) -> Result<TaskHeaders> {
     if let Some(reason) = headers.malformed() {
         return Err(refused(reason));
     }
-    headers.into_task().map_err(|_| refused("they are no task's"))
+    headers.into_task().map(std::sync::Arc::unwrap_or_clone).map_err(|_| refused("they are no task's"))
 }
 
 struct Encoded {
@@ -175,9 +175,13 @@ fn encode(args: &dyn CallArgs, format: &dyn Serializer) -> Result<Encoded> {
     Ok(Encoded { body, argsrepr: args_repr.finish(), kwargsrepr: kwargs_repr.finish() })
 }
 
-/// The embed goes as a value, so that whoever does not know its type can read it.
+/// A plain embed is written by its type, which costs no tree; one with signatures as a value, which every format can read back.
 fn embed(format: &dyn Serializer, embed: &Embed) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    format.encode_value(&celeriac_core::value::to_value(embed)?, &mut out)?;
+    let mut out = Vec::with_capacity(64);
+    if embed.is_empty() {
+        format.encode(&Some(embed), &mut out)?;
+    } else {
+        format.encode_value(&celeriac_core::value::to_value(embed)?, &mut out)?;
+    }
     Ok(out)
 }

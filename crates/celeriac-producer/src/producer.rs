@@ -8,7 +8,7 @@ use std::time::Duration;
 use celeriac_backend::ResultBackend;
 use celeriac_broker::{Broker, Outgoing};
 use celeriac_core::{Clock, Error, ErrorKind, QueueName, Result, RoutingKey, SystemClock, TaskId};
-use celeriac_serializer::Serializers;
+use celeriac_serializer::{Compression, Serializers};
 
 use crate::call::IntoCall;
 use crate::message::{Prepared, Sender, prepare};
@@ -117,7 +117,8 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer> {
         self.config.serializers.by_name(&self.config.serializer)?;
         if let Some(compression) = &self.config.compression {
-            celeriac_serializer::Compression::from_name(compression)?;
+            Compression::from_name(compression)
+                .map_err(|error| Error::config("build producer", error.message().to_owned()))?;
         }
         let reply_to = self.backend.as_ref().and_then(|backend| backend.reply_to());
         let reply_to = match reply_to {

@@ -25,6 +25,10 @@
 mod bincode;
 mod body;
 mod compression;
+#[cfg_attr(
+    not(any(feature = "json", feature = "msgpack", feature = "yaml")),
+    expect(dead_code, reason = "no format is compiled in")
+)]
 mod error;
 #[cfg(any(feature = "json", feature = "yaml"))]
 mod json;

@@ -14,6 +14,7 @@ use crate::serializer::{ContentEncoding, Serializer, Visit};
 ///
 /// Texts are always quoted, so that none turns into a date or a bool on the way. What YAML lacks travels as the tagged maps
 /// of kombu's JSON, which Python sees as plain dicts. Python's dates and `!!binary` are read as text.
+/// A [`Value`] is read up to 64 levels deep.
 ///
 /// # Wire format
 /// `yaml.safe_dump` and `yaml.safe_load`, PyYAML 6.

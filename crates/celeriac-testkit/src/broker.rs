@@ -11,9 +11,7 @@ mod routing;
 mod settling;
 mod time;
 
-use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +19,8 @@ use async_trait::async_trait;
 use celeriac_backend::ResultBackend;
 use celeriac_broker::{Broker, Capabilities};
 use celeriac_core::Timestamp;
+
+use crate::suite::{Behaviour, Makes, Opens, suite};
 
 pub use kit::BrokerKit;
 
@@ -51,8 +51,7 @@ pub trait BrokerHarness: Send + Sync + 'static {
 
     /// Lets time pass: sleeps, unless the broker's clock can be moved by hand.
     async fn pass(&self, time: Duration) {
-        // wait: a broker with a clock of its own has to be waited for.
-        tokio::time::sleep(time).await;
+        tokio::time::sleep(time).await; // wait: a broker's own clock cannot be moved by hand
     }
 
     /// How long to wait for what must come. Default ten seconds.
@@ -86,14 +85,6 @@ pub trait IntoBrokerHarness<Kind> {
     fn into_harness(self) -> Arc<dyn BrokerHarness>;
 }
 
-/// Tells functions that make a harness from those that open what is tested.
-#[derive(Debug)]
-pub enum Makes {}
-
-/// Tells functions that open what is tested from those that make a harness.
-#[derive(Debug)]
-pub enum Opens {}
-
 impl<F, H> IntoBrokerHarness<Makes> for F
 where
     F: FnOnce() -> H,
@@ -115,25 +106,7 @@ where
 }
 
 /// One thing that every broker does.
-#[non_exhaustive]
-pub struct BrokerBehaviour {
-    /// The behaviour's name, a fact.
-    pub name: &'static str,
-    /// The contract it is held to, in words.
-    pub contract: &'static str,
-    /// What it needs that a broker of these capabilities does not have; `None` if it is to be tested.
-    pub missing: fn(&Capabilities) -> Option<&'static str>,
-    run: fn(Arc<BrokerKit>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl fmt::Debug for BrokerBehaviour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BrokerBehaviour")
-            .field("name", &self.name)
-            .field("contract", &self.contract)
-            .finish_non_exhaustive()
-    }
-}
+pub type BrokerBehaviour = Behaviour<BrokerKit, Capabilities>;
 
 impl BrokerBehaviour {
     /// Tests this behaviour; if the broker lacks what it needs, says so on stderr instead.
@@ -162,53 +135,23 @@ pub fn check<Kind>(harness: impl IntoBrokerHarness<Kind>, name: &str) {
     crate::suite::run("broker", behaviour.name, behaviour.contract, behaviour.check(harness));
 }
 
-macro_rules! behaviours {
-    (($d:tt) $($module:ident :: $name:ident $(needs $need:ident)? $(without $lack:ident)? : $contract:literal;)*) => {
-        /// Every behaviour of a broker.
-        pub const BEHAVIOURS: &[BrokerBehaviour] = &[$(
-            BrokerBehaviour {
-                name: stringify!($name),
-                contract: $contract,
-                missing: |_capabilities| {
-                    $(if !_capabilities.$need {
-                        return Some(concat!("capability `", stringify!($need), "`"));
-                    })?
-                    $(if _capabilities.$lack {
-                        return Some(concat!("a broker without capability `", stringify!($lack), "`"));
-                    })?
-                    None
-                },
-                run: |kit| Box::pin(async move { $module::$name(&kit).await }),
-            },
-        )*];
+suite! { ($) broker, BrokerBehaviour,
+    /// Makes one `#[test]` of every behaviour of a broker.
+    ///
+    /// Takes a function that makes a [`BrokerHarness`](crate::broker::BrokerHarness), or an async one that opens a broker.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use celeriac_broker::Broker;
+    /// # fn open() -> Arc<dyn Broker> { std::process::abort() }
+    /// mod my_broker {
+    ///     # use super::*;
+    ///     celeriac_testkit::broker_conformance!(|| async { open() });
+    /// }
+    /// ```
+    macro broker_conformance;
 
-        /// Makes one `#[test]` of every behaviour of a broker.
-        ///
-        /// Takes a function that makes a [`BrokerHarness`](crate::broker::BrokerHarness), or an async one that opens a broker.
-        ///
-        /// # Examples
-        /// ```no_run
-        /// # use std::sync::Arc;
-        /// # use celeriac_broker::Broker;
-        /// # fn open() -> Arc<dyn Broker> { unimplemented!() }
-        /// mod my_broker {
-        ///     # use super::*;
-        ///     celeriac_testkit::broker_conformance!(|| async { open() });
-        /// }
-        /// ```
-        #[macro_export]
-        macro_rules! broker_conformance {
-            ($d harness:expr) => {$(
-                #[test]
-                fn $name() {
-                    $d crate::broker::check($d harness, stringify!($name));
-                }
-            )*};
-        }
-    };
-}
-
-behaviours! { ($)
     // What arrives.
     messages::a_message_arrives_as_it_was_published:
         "headers, known and unknown, and properties arrive as they were published";

@@ -23,14 +23,13 @@ use tokio::time::Instant;
 /// .await;
 /// # }
 /// ```
-#[expect(clippy::future_not_send, reason = "it is exactly as `Send` as the condition")]
 pub async fn eventually(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + deadline;
     let mut pause = Duration::from_millis(1);
     while !condition().await {
         assert!(Instant::now() < end, "the condition that was waited for did not come true within {deadline:?}");
-        // wait: there is nothing to be told by; the pauses grow, so that a slow server is not kept busy by the asking.
-        tokio::time::sleep(pause).await;
+        // The pauses grow, so that a slow server is not kept busy by the asking.
+        tokio::time::sleep(pause).await; // wait: the condition cannot tell when it comes true
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }

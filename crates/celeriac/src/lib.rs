@@ -72,6 +72,8 @@ pub use celeriac_core as core;
 pub use celeriac_memory as memory;
 pub use celeriac_producer as producer;
 pub use celeriac_serializer as serializer;
+#[cfg(feature = "sqlite")]
+pub use celeriac_sqlite as sqlite;
 
 pub use celeriac_broker::{QueueSpec, Requeue};
 #[cfg(feature = "worker")]

@@ -60,6 +60,8 @@ impl Default for Systems {
         let mut openers: BTreeMap<String, Opener> = BTreeMap::new();
         #[cfg(feature = "memory")]
         openers.insert("memory".to_owned(), Arc::new(|url| Box::pin(memory(url))));
+        #[cfg(feature = "sqlite")]
+        openers.insert("sqlite".to_owned(), Arc::new(|url| Box::pin(sqlite(url))));
         Self(openers)
     }
 }
@@ -95,4 +97,11 @@ async fn memory(url: String) -> Result<System> {
     let store =
         if name.is_empty() { celeriac_memory::MemoryStore::new() } else { celeriac_memory::MemoryStore::named(name) };
     Ok(System::new().broker(Arc::new(store.clone())).backend(Arc::new(store)))
+}
+
+#[cfg(feature = "sqlite")]
+async fn sqlite(url: String) -> Result<System> {
+    let config = celeriac_sqlite::SqliteConfig::from_url(&url)?;
+    let store = celeriac_sqlite::SqliteStore::open(config).await?;
+    Ok(System::new().broker(store.broker()).backend(store.backend()))
 }

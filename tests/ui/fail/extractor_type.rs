@@ -1,9 +1,9 @@
+use std::rc::Rc;
+
 use celeriac::State;
 
-struct Database;
-
 #[celeriac::task]
-async fn send(db: State<Database>) {
+async fn send(db: State<Rc<u8>>) {
     let _ = db;
 }
 

@@ -96,9 +96,9 @@ async fn panics_are_failures_with_their_text_and_the_worker_goes_on() {
     let bench = Bench::new();
     let _worker = bench.start_with(tasks(), |config| config.concurrency = slots(1));
     let panic = |text: &str| ("celeriac.Panic".to_owned(), text.to_owned());
-    let result = bench.producer.send(signature::<Panics, _>(("ouch",))).await.unwrap();
+    let result = bench.producer.send(signature::<Panics, _>(("ouch".to_owned(),))).await.unwrap();
     assert_eq!(failed(&result).await, panic("async ouch"));
-    let result = bench.producer.send(signature::<PanicsBlocking, _>(("ouch",))).await.unwrap();
+    let result = bench.producer.send(signature::<PanicsBlocking, _>(("ouch".to_owned(),))).await.unwrap();
     assert_eq!(failed(&result).await, panic("blocking ouch"));
     let result = bench.producer.send(signature::<PanicsSilently, _>(())).await.unwrap();
     assert_eq!(failed(&result).await, panic("a panic without a text"));
@@ -111,7 +111,7 @@ async fn panics_are_failures_with_their_text_and_the_worker_goes_on() {
 async fn an_error_is_stored_with_its_type_and_its_text() {
     let bench = Bench::new();
     let _worker = bench.start(tasks());
-    let result = bench.producer.send(signature::<Parses, _>(("x",))).await.unwrap();
+    let result = bench.producer.send(signature::<Parses, _>(("x".to_owned(),))).await.unwrap();
     let expected = ("core::num::error.ParseIntError".to_owned(), "invalid digit found in string".to_owned());
     assert_eq!(failed(&result).await, expected);
 }

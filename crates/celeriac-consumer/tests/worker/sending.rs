@@ -147,7 +147,7 @@ async fn more_urgent_tasks_run_first() {
     });
     let mut bench = Bench::new();
     for (what, priority) in [("low", 1_u8), ("none", 0), ("high", 9)] {
-        bench.producer.send(signature::<Order, _>((what,)).priority(priority)).await.unwrap();
+        bench.producer.send(signature::<Order, _>((what.to_owned(),)).priority(priority)).await.unwrap();
     }
     let _worker = bench.start_with(Tasks::new().with::<Order>(), |config| config.concurrency = slots(1));
     for what in ["high", "low", "none"] {

@@ -1,3 +1,5 @@
+//! Tests of values: conversions, tags, and both directions of serde.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

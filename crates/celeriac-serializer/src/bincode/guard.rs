@@ -2,10 +2,14 @@
 //!
 //! A list of a type without bytes, such as `Vec<()>`, may claim any count in nine bytes; a type that contains itself may
 //! nest as deep as there are bytes.
+//!
+//! Errors are noted where they arise and cross the levels as a mark only. An erased visitor prints the error at each level
+//! into the next one's, and bincode's prints quoted: the text would double with every level.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
+use celeriac_core::value::ValueError;
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
 /// How deep a value's types may nest: each struct, tuple, list, map, `Some`, newtype and enum is a level.
@@ -17,16 +21,31 @@ const MAX_EMPTY: usize = 1024;
 /// What is left, for one value.
 pub(super) struct Limits {
     elements: Cell<usize>,
+    /// The first error met.
+    error: RefCell<Option<String>>,
 }
 
 impl Limits {
     /// For a value of `length` bytes: each element takes a byte, but for a few that take none.
     pub(super) fn new(length: usize) -> Self {
-        Self { elements: Cell::new(length.saturating_add(MAX_EMPTY)) }
+        Self { elements: Cell::new(length.saturating_add(MAX_EMPTY)), error: RefCell::new(None) }
     }
 
-    fn spend<E: Error>(&self) -> Result<(), E> {
-        let left = self.elements.get().checked_sub(1).ok_or_else(|| E::custom("more elements than bytes"))?;
+    /// The text of the first error, or of `last`.
+    pub(super) fn describe(self, last: impl fmt::Display) -> String {
+        self.error.into_inner().unwrap_or_else(|| last.to_string())
+    }
+
+    fn note<O: Error>(&self, error: impl fmt::Display) -> O {
+        let mut first = self.error.borrow_mut();
+        if first.is_none() {
+            *first = Some(error.to_string());
+        }
+        O::custom("unreadable")
+    }
+
+    fn spend(&self) -> Result<(), ValueError> {
+        let left = self.elements.get().checked_sub(1).ok_or_else(|| self.note("more elements than bytes"))?;
         self.elements.set(left);
         Ok(())
     }
@@ -53,7 +72,7 @@ impl<'l, T> Guard<'l, T> {
     }
 
     fn levels_below<E: Error>(&self) -> Result<usize, E> {
-        self.levels.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))
+        self.levels.checked_sub(1).ok_or_else(|| self.limits.note("nested too deep"))
     }
 }
 
@@ -61,21 +80,22 @@ impl<'de, T: DeserializeSeed<'de>> DeserializeSeed<'de> for Guard<'_, T> {
     type Value = T::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T::Value, D::Error> {
-        self.inner.deserialize(Guard::<T>::beside(self.limits, self.levels, deserializer))
+        let guarded = Guard::<T>::beside(self.limits, self.levels, deserializer);
+        self.inner.deserialize(guarded).map_err(|error| self.limits.note(error))
     }
 }
 
 macro_rules! pass {
     ($($counted:literal $method:ident($($arg:ident: $type:ty),*);)*) => {$(
-        fn $method<V: Visitor<'de>>(self, $($arg: $type,)* visitor: V) -> Result<V::Value, T::Error> {
+        fn $method<V: Visitor<'de>>(self, $($arg: $type,)* visitor: V) -> Result<V::Value, ValueError> {
             let visitor = Guard { inner: visitor, limits: self.limits, levels: self.levels, is_counted: $counted };
-            self.inner.$method($($arg,)* visitor)
+            self.inner.$method($($arg,)* visitor).map_err(|error| self.limits.note(error))
         }
     )*};
 }
 
 impl<'de, T: Deserializer<'de>> Deserializer<'de> for Guard<'_, T> {
-    type Error = T::Error;
+    type Error = ValueError;
 
     pass! {
         true deserialize_any();
@@ -164,35 +184,43 @@ impl<'de, T: Visitor<'de>> Visitor<'de> for Guard<'_, T> {
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<T::Value, D::Error> {
         let levels = self.levels_below()?;
-        self.inner.visit_some(Guard::<T>::beside(self.limits, levels, deserializer))
+        let guarded = Guard::<T>::beside(self.limits, levels, deserializer);
+        self.inner.visit_some(guarded).map_err(|error| self.limits.note(error))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<T::Value, D::Error> {
         let levels = self.levels_below()?;
-        self.inner.visit_newtype_struct(Guard::<T>::beside(self.limits, levels, deserializer))
+        let guarded = Guard::<T>::beside(self.limits, levels, deserializer);
+        self.inner.visit_newtype_struct(guarded).map_err(|error| self.limits.note(error))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<T::Value, A::Error> {
         let levels = self.levels_below()?;
-        self.inner.visit_seq(Guard { inner: access, limits: self.limits, levels, is_counted: self.is_counted })
+        let guarded = Guard { inner: access, limits: self.limits, levels, is_counted: self.is_counted };
+        self.inner.visit_seq(guarded).map_err(|error| self.limits.note(error))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<T::Value, A::Error> {
         let levels = self.levels_below()?;
-        self.inner.visit_map(Guard { inner: access, limits: self.limits, levels, is_counted: self.is_counted })
+        let guarded = Guard { inner: access, limits: self.limits, levels, is_counted: self.is_counted };
+        self.inner.visit_map(guarded).map_err(|error| self.limits.note(error))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<T::Value, A::Error> {
         let levels = self.levels_below()?;
-        self.inner.visit_enum(Guard::<T>::beside(self.limits, levels, access))
+        let guarded = Guard::<T>::beside(self.limits, levels, access);
+        self.inner.visit_enum(guarded).map_err(|error| self.limits.note(error))
     }
 }
 
 impl<'de, T: SeqAccess<'de>> SeqAccess<'de> for Guard<'_, T> {
-    type Error = T::Error;
+    type Error = ValueError;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, T::Error> {
-        let element = self.inner.next_element_seed(Guard::<T>::beside(self.limits, self.levels, seed))?;
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ValueError> {
+        let element = self
+            .inner
+            .next_element_seed(Guard::<T>::beside(self.limits, self.levels, seed))
+            .map_err(|error| self.limits.note(error))?;
         if self.is_counted && element.is_some() {
             self.limits.spend()?;
         }
@@ -205,18 +233,23 @@ impl<'de, T: SeqAccess<'de>> SeqAccess<'de> for Guard<'_, T> {
 }
 
 impl<'de, T: MapAccess<'de>> MapAccess<'de> for Guard<'_, T> {
-    type Error = T::Error;
+    type Error = ValueError;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, T::Error> {
-        let key = self.inner.next_key_seed(Guard::<T>::beside(self.limits, self.levels, seed))?;
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, ValueError> {
+        let key = self
+            .inner
+            .next_key_seed(Guard::<T>::beside(self.limits, self.levels, seed))
+            .map_err(|error| self.limits.note(error))?;
         if self.is_counted && key.is_some() {
             self.limits.spend()?;
         }
         Ok(key)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, T::Error> {
-        self.inner.next_value_seed(Guard::<T>::beside(self.limits, self.levels, seed))
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ValueError> {
+        self.inner
+            .next_value_seed(Guard::<T>::beside(self.limits, self.levels, seed))
+            .map_err(|error| self.limits.note(error))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -225,35 +258,43 @@ impl<'de, T: MapAccess<'de>> MapAccess<'de> for Guard<'_, T> {
 }
 
 impl<'de, 'l, T: EnumAccess<'de>> EnumAccess<'de> for Guard<'l, T> {
-    type Error = T::Error;
+    type Error = ValueError;
     type Variant = Guard<'l, T::Variant>;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), T::Error> {
-        let (value, variant) = self.inner.variant_seed(Guard::<T>::beside(self.limits, self.levels, seed))?;
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), ValueError> {
+        let limits = self.limits;
+        let seed = Guard::<T>::beside(limits, self.levels, seed);
+        let (value, variant) = self.inner.variant_seed(seed).map_err(|error| limits.note(error))?;
         Ok((value, Guard::<T>::beside(self.limits, self.levels, variant)))
     }
 }
 
 impl<'de, T: VariantAccess<'de>> VariantAccess<'de> for Guard<'_, T> {
-    type Error = T::Error;
+    type Error = ValueError;
 
-    fn unit_variant(self) -> Result<(), T::Error> {
-        self.inner.unit_variant()
+    fn unit_variant(self) -> Result<(), ValueError> {
+        self.inner.unit_variant().map_err(|error| self.limits.note(error))
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, T::Error> {
-        self.inner.newtype_variant_seed(Guard::<T>::beside(self.limits, self.levels, seed))
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, ValueError> {
+        self.inner
+            .newtype_variant_seed(Guard::<T>::beside(self.limits, self.levels, seed))
+            .map_err(|error| self.limits.note(error))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, T::Error> {
-        self.inner.tuple_variant(len, Guard::<T>::beside(self.limits, self.levels, visitor))
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, ValueError> {
+        self.inner
+            .tuple_variant(len, Guard::<T>::beside(self.limits, self.levels, visitor))
+            .map_err(|error| self.limits.note(error))
     }
 
     fn struct_variant<V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, T::Error> {
-        self.inner.struct_variant(fields, Guard::<T>::beside(self.limits, self.levels, visitor))
+    ) -> Result<V::Value, ValueError> {
+        self.inner
+            .struct_variant(fields, Guard::<T>::beside(self.limits, self.levels, visitor))
+            .map_err(|error| self.limits.note(error))
     }
 }

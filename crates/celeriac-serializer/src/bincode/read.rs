@@ -65,8 +65,8 @@ fn limited<'de, S: DeserializeSeed<'de>, const LIMIT: usize>(seed: S, data: &'de
     let config: Configuration<LittleEndian, Varint, bincode::config::Limit<LIMIT>> =
         bincode::config::standard().with_limit::<LIMIT>();
     let limits = Limits::new(data.len());
-    let (value, taken) =
-        bincode::serde::seed_decode_from_slice(Guard::new(seed, &limits), data, config).map_err(wrong)?;
+    let outcome = bincode::serde::seed_decode_from_slice(Guard::new(seed, &limits), data, config);
+    let (value, taken) = outcome.map_err(|error| wrong(limits.describe(error)))?;
     if taken < data.len() {
         return Err(wrong(format_args!("{} bytes after the value", data.len() - taken)));
     }

@@ -46,35 +46,35 @@ pub(super) fn compress(compression: Compression, data: &[u8]) -> io::Result<Vec<
 const BUFFER: usize = 4096;
 
 /// Decompresses up to one byte over `limit`, which tells the caller that there is more.
-pub(super) fn decompress(compression: Compression, mut data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+pub(super) fn decompress(compression: Compression, data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     match compression {
         #[cfg(feature = "brotli")]
-        Compression::Brotli => {
-            let mut reader = brotli::Decompressor::new(data, BUFFER);
-            read(&mut reader, limit)
-        }
+        Compression::Brotli => unbrotli(data, limit),
         #[cfg(feature = "bzip2")]
         Compression::Bzip2 => {
-            let mut reader = bzip2::bufread::BzDecoder::new(&mut data);
+            let mut rest = data;
+            let mut reader = bzip2::bufread::BzDecoder::new(&mut rest);
             let out = read(&mut reader, limit)?;
-            whole(out, data, limit)
+            whole(out, rest, limit)
         }
         #[cfg(feature = "lzma")]
         Compression::Lzma => {
             // KiB; enough for the highest preset's dictionary, no more on a header's word.
             const MEMORY: u32 = 80 * 1024;
-            let mut reader = lzma_rust2::XzReader::new_mem_limit(&mut data, false, MEMORY);
+            let mut rest = data;
+            let mut reader = lzma_rust2::XzReader::new_mem_limit(&mut rest, false, MEMORY);
             let out = read(&mut reader, limit)?;
-            whole(out, data, limit)
+            whole(out, rest, limit)
         }
         #[cfg(feature = "zlib")]
         Compression::Zlib => inflate(data, limit),
         #[cfg(feature = "zstd")]
         Compression::Zstd => {
-            let mut reader = zstd::stream::read::Decoder::with_buffer(&mut data)?.single_frame();
+            let mut rest = data;
+            let mut reader = zstd::stream::read::Decoder::with_buffer(&mut rest)?.single_frame();
             let out = read(&mut reader, limit)?;
             drop(reader);
-            whole(out, data, limit)
+            whole(out, rest, limit)
         }
         #[cfg(not(all(feature = "brotli", feature = "bzip2", feature = "lzma", feature = "zlib", feature = "zstd")))]
         _ => Err(io::ErrorKind::Unsupported.into()),
@@ -117,6 +117,41 @@ fn inflate(data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
         }
         if consumed_now == consumed && out.len() == length {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+// By hand, since the reader type reads past the stream and does not say so.
+#[cfg(feature = "brotli")]
+fn unbrotli(data: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+    use brotli::enc::StandardAlloc;
+    use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
+
+    let mut state = BrotliState::new(StandardAlloc::default(), StandardAlloc::default(), StandardAlloc::default());
+    let (mut left, mut consumed, mut total) = (data.len(), 0, 0);
+    let mut out = Vec::new();
+    let mut chunk = vec![0; 16 * BUFFER];
+    loop {
+        let (mut room, mut filled) = (chunk.len(), 0);
+        let result = BrotliDecompressStream(
+            &mut left,
+            &mut consumed,
+            data,
+            &mut room,
+            &mut filled,
+            &mut chunk,
+            &mut total,
+            &mut state,
+        );
+        out.extend_from_slice(chunk.get(..filled).unwrap_or_default());
+        if out.len() > limit {
+            return Ok(out);
+        }
+        match result {
+            BrotliResult::ResultSuccess => return whole(out, data.get(consumed..).unwrap_or_default(), limit),
+            BrotliResult::NeedsMoreOutput => {}
+            BrotliResult::NeedsMoreInput => return Err(io::ErrorKind::UnexpectedEof.into()),
+            BrotliResult::ResultFailure => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }

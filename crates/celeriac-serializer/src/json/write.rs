@@ -16,7 +16,6 @@ use serde::ser::{
 pub(crate) enum Flavour {
     #[cfg_attr(not(feature = "json"), expect(dead_code, reason = "YAML alone is compiled in"))]
     Json,
-    #[cfg_attr(not(feature = "yaml"), expect(dead_code, reason = "JSON alone is compiled in"))]
     Yaml,
 }
 

@@ -184,8 +184,7 @@ impl BrokerKit {
                     return;
                 }
                 last = Some(now);
-                // wait: some servers count a little later.
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await; // wait: some servers count a little later
             }
         });
         assert!(reached.await.is_ok(), "`depth` of the queue is {last:?}, not {depth}");

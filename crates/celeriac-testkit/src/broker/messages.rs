@@ -40,7 +40,7 @@ pub(super) async fn a_message_arrives_as_it_was_published(kit: &BrokerKit) {
     let sent = Message {
         properties: Properties {
             content_type: Some(ContentType::JSON),
-            content_encoding: Some("utf-8".to_owned()),
+            content_encoding: Some("utf-8".into()),
             correlation_id: Some((&task.id).into()),
             reply_to: "replies".parse().ok(),
             delivery_mode: Some(DeliveryMode::Persistent),

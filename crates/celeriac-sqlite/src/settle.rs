@@ -1,0 +1,144 @@
+//! How deliveries end.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use celeriac_broker::{DeliveryTag, Requeue, Settle, Settlement, Verb};
+use celeriac_core::{Error, ErrorKind, Result};
+
+use crate::error::{Fault, Outcome};
+use crate::publish::{Parcel, Place};
+use crate::record::Record;
+use crate::store::{Half, Inner};
+use crate::txn::Txn;
+use crate::writer::{Call, Order};
+
+pub(crate) struct Settler {
+    inner: Arc<Inner>,
+}
+
+impl Settler {
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+}
+
+impl std::fmt::Debug for Settler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Settler").field(&self.inner.shared.place.path).finish()
+    }
+}
+
+/// A settlement, ready to be written.
+enum End {
+    Ack,
+    Requeue,
+    Drop,
+    Park(i64),
+    Complete { result: Option<Record>, next: Vec<Parcel> },
+}
+
+impl End {
+    fn new(verb: &Verb, max_bytes: usize) -> Result<Self> {
+        Ok(match verb {
+            Verb::Ack => Self::Ack,
+            Verb::Reject(Requeue::Yes) => Self::Requeue,
+            Verb::Reject(Requeue::No) => Self::Drop,
+            Verb::Park(until) => Self::Park(until.as_micros()),
+            Verb::Complete(done) => Self::Complete {
+                result: done.result.clone().map(|result| Record::new(result, max_bytes)).transpose()?,
+                next: done.next.iter().map(|next| Parcel::new(next, max_bytes)).collect::<Result<_>>()?,
+            },
+            _ => return Err(Error::unsupported("settle", format!("{verb:?} is not known"))),
+        })
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Complete { result, next } => {
+                1 + result.as_ref().map_or(0, Record::weight) + next.iter().map(Parcel::weight).sum::<usize>()
+            }
+            Self::Ack | Self::Requeue | Self::Drop | Self::Park(_) => 1,
+        }
+    }
+}
+
+#[async_trait]
+impl Settle for Settler {
+    async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()> {
+        if self.inner.is_closed(Half::Broker) {
+            // Everything was handed back: nothing is held any more.
+            batch.clear();
+            return Ok(());
+        }
+        let max_bytes = self.inner.shared.config.max_message_bytes;
+        let mut failed: Vec<(usize, Error)> = Vec::new();
+        let mut ends = Vec::with_capacity(batch.len());
+        for (at, settlement) in batch.iter().enumerate() {
+            match End::new(&settlement.verb, max_bytes) {
+                Ok(end) => ends.push((at, settlement.tag.0.cast_signed(), end)),
+                Err(error) => failed.push((at, error)),
+            }
+        }
+        let weight = ends.iter().map(|(.., end)| end.weight()).sum();
+        let (job, answer) = Call::new("settle", move |txn| {
+            let mut failed = Vec::new();
+            for (at, tag, end) in &ends {
+                match txn.settle(*tag, end) {
+                    Ok(()) => {}
+                    Err(Fault::Said(error)) => failed.push((*at, error)),
+                    Err(fault) => return Err(fault),
+                }
+            }
+            Ok(failed)
+        });
+        failed.extend(self.inner.call("settle", (job.weighing(weight), answer)).await?);
+        failed.sort_by_key(|(at, _)| *at);
+        let mut at = 0;
+        batch.retain(|_| {
+            at += 1;
+            failed.iter().any(|(failed, _)| failed + 1 == at)
+        });
+        failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    fn abandon(&self, tag: DeliveryTag) {
+        if let Ok(orders) = self.inner.orders("abandon") {
+            let job = Call::unanswered("abandon", move |txn| txn.requeue(tag.0.cast_signed()));
+            // Without a writer everything was handed back already.
+            let _ = orders.send(Order::Job(Box::new(job)));
+        }
+    }
+}
+
+impl Txn<'_> {
+    fn settle(&mut self, tag: i64, end: &End) -> Outcome {
+        if matches!(end, End::Requeue) {
+            return self.requeue(tag);
+        }
+        if let End::Complete { next, .. } = end {
+            // Looked up before anything is written, for a settlement is carried out wholly or not at all.
+            for parcel in next {
+                if let Err(fault) = self.check_route(parcel) {
+                    let wrong = matches!(&fault, Fault::Said(error) if error.kind() == ErrorKind::NotFound);
+                    return if wrong && !self.holds(tag)? { Ok(()) } else { Err(fault) };
+                }
+            }
+        }
+        let Some(place) = self.release(tag)? else { return Ok(()) };
+        match end {
+            End::Park(until) => self.put_back(Place { deliveries: place.deliveries - 1, ..place }, *until),
+            End::Ack | End::Drop | End::Requeue => self.delete_message(place.message),
+            End::Complete { result, next } => {
+                next.iter().try_for_each(|parcel| self.publish(parcel))?;
+                result.iter().try_for_each(|record| self.store(record))?;
+                self.delete_message(place.message)
+            }
+        }
+    }
+
+    fn holds(&self, tag: i64) -> Outcome<bool> {
+        let sql = "SELECT 1 FROM held WHERE owner = ?1 AND tag = ?2";
+        Ok(self.connection.prepare_cached(sql)?.exists((self.my_id(), tag))?)
+    }
+}

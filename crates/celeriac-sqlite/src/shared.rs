@@ -1,0 +1,156 @@
+//! `Shared`: what the threads of one store have in common.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use celeriac_core::Clock;
+use rusqlite::Connection;
+use tokio::sync::Notify;
+
+use crate::config::SqliteConfig;
+use crate::error::Outcome;
+use crate::schema::{self, Place};
+use crate::topology::micros;
+use crate::wake::Wake;
+use crate::watch::Watches;
+
+/// So many connections are kept for reading.
+const MOST_READERS: usize = 4;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) place: Place,
+    pub(crate) config: SqliteConfig,
+    /// Microseconds.
+    pub(crate) lease: i64,
+    pub(crate) watches: Watches,
+    /// Counts the commits, also those that failed: as long as it moves, the writer is not stuck.
+    pub(crate) progress: AtomicU64,
+    /// Whether the writer has the database to itself: then it may take its time.
+    pub(crate) writing: AtomicBool,
+    /// Whether other processes know that this one watches results.
+    pub(crate) watching: AtomicBool,
+    clock: Arc<dyn Clock>,
+    consumers: Mutex<Consumers>,
+    readers: Mutex<Vec<Connection>>,
+    /// Whether the threads are to end.
+    stopped: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Consumers {
+    next: u64,
+    waiting: HashMap<u64, (Vec<i64>, Arc<Notify>)>,
+}
+
+/// The data is whole after every statement, so a panic elsewhere does no harm to it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(place: Place, config: SqliteConfig) -> Self {
+        Self {
+            place,
+            lease: micros(config.lease),
+            watches: Watches::default(),
+            progress: AtomicU64::new(0),
+            writing: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
+            clock: Arc::clone(&config.clock),
+            consumers: Mutex::default(),
+            readers: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            config,
+        }
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().as_micros()
+    }
+
+    /// Registers a consumer of `queues`: its number, and what is rung when something is ready.
+    pub(crate) fn listen(&self, queues: Vec<i64>) -> (u64, Arc<Notify>) {
+        let bell = Arc::new(Notify::new());
+        let mut consumers = lock(&self.consumers);
+        consumers.next += 1;
+        let id = consumers.next;
+        consumers.waiting.insert(id, (queues, Arc::clone(&bell)));
+        (id, bell)
+    }
+
+    pub(crate) fn unlisten(&self, consumer: u64) {
+        lock(&self.consumers).waiting.remove(&consumer);
+    }
+
+    /// Whether anybody here waits for anything of others.
+    pub(crate) fn listens(&self) -> bool {
+        !lock(&self.consumers).waiting.is_empty() || !self.watches.is_empty()
+    }
+
+    /// Rings for the consumers of `queues`.
+    pub(crate) fn ready(&self, queues: &[i64]) {
+        if queues.is_empty() {
+            return;
+        }
+        for (consumed, bell) in lock(&self.consumers).waiting.values() {
+            if consumed.iter().any(|queue| queues.contains(queue)) {
+                bell.notify_one();
+            }
+        }
+    }
+
+    pub(crate) fn ready_all(&self) {
+        for (_, bell) in lock(&self.consumers).waiting.values() {
+            bell.notify_one();
+        }
+    }
+
+    /// Another process says that something happened.
+    pub(crate) fn woken(&self, wake: &Wake) {
+        if wake.everything {
+            self.ready_all();
+        } else {
+            self.ready(&wake.queues);
+        }
+        if self.watches.is_empty() || !wake.everything && wake.results.is_empty() {
+            return;
+        }
+        let wanted = (!wake.everything).then_some(wake.results.as_slice());
+        let outcome = self.read(|connection| self.watches.refresh(connection, self.now(), wanted));
+        if let Err(fault) = outcome {
+            let error = fault.explain("watch", &self.place.path);
+            tracing::warn!(error = %error.report(), "results cannot be read; trying again in a second");
+        }
+    }
+
+    /// Reads with one of the connections kept for that.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> Outcome<T>) -> Outcome<T> {
+        let kept = lock(&self.readers).pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => schema::reader(&self.place, &self.config)?,
+        };
+        let outcome = work(&connection);
+        if outcome.is_ok() && !self.stopped() {
+            let mut readers = lock(&self.readers);
+            if readers.len() < MOST_READERS {
+                readers.push(connection);
+            }
+        }
+        outcome
+    }
+
+    pub(crate) fn stop(&self) {
+        // ORDERING: the flag alone decides; nothing is handed over by it.
+        self.stopped.store(true, Ordering::Relaxed);
+        lock(&self.readers).clear();
+        self.watches.close();
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        // ORDERING: as in `stop`.
+        self.stopped.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,317 @@
+//! Messages on their way out: taking them, and handing them back.
+
+use std::sync::mpsc;
+
+use celeriac_core::{Error, Result};
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::oneshot;
+
+use crate::error::Outcome;
+use crate::publish::{Place, handed_back};
+use crate::txn::Txn;
+use crate::writer::{Call, Job, Order};
+
+/// No more than so many bytes of messages are taken at once, save that one always is.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// No more than so many delayed messages become ready at once.
+const MOST_DUE: i64 = 4096;
+
+/// A message that was taken: a row that `held` now names as ours.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) tag: i64,
+    /// Its place in the list of queues it was taken from.
+    pub(crate) queue: usize,
+    pub(crate) deliveries: i64,
+    pub(crate) handed_back: bool,
+    pub(crate) published_to: Option<(String, String)>,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The answer to a [`Take`]. Rows that nobody picks up go back, as if never taken.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    rows: Vec<Row>,
+    /// When the next delayed message is due, if nothing was ready.
+    pub(crate) next_due: Option<i64>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Taken {
+    pub(crate) fn into_rows(mut self) -> Vec<Row> {
+        std::mem::take(&mut self.rows)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let tags: Vec<i64> = self.rows.iter().map(|row| row.tag).collect();
+        let job = Call::unanswered("hand back", move |txn| tags.iter().try_for_each(|tag| txn.untake(*tag)));
+        // Without a writer there is no store any more, and it has handed back everything.
+        let _ = self.orders.send(Order::Job(Box::new(job)));
+    }
+}
+
+/// The job of taking messages.
+#[derive(Debug)]
+pub(crate) struct Take {
+    /// In the order in which they are served.
+    pub(crate) queues: Vec<i64>,
+    /// The queue to begin with.
+    pub(crate) start: usize,
+    pub(crate) limit: usize,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) reply: oneshot::Sender<Result<Taken>>,
+    pub(crate) taken: Vec<Row>,
+    pub(crate) next_due: Option<i64>,
+}
+
+impl Job for Take {
+    fn operation(&self) -> &'static str {
+        "receive"
+    }
+
+    fn wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn weight(&self) -> usize {
+        self.limit
+    }
+
+    fn joins(&self) -> bool {
+        true
+    }
+
+    /// Nothing is written when nothing is there.
+    fn answered(&mut self, connection: &Connection, now: i64) -> Outcome<bool> {
+        self.next_due = None;
+        for queue in &self.queues {
+            let sql = "SELECT 1 FROM ready WHERE queue = ?1 LIMIT 1";
+            if connection.prepare_cached(sql)?.exists([queue])? {
+                return Ok(false);
+            }
+            let sql = "SELECT min(due) FROM delayed WHERE queue = ?1";
+            let due: Option<i64> = connection.prepare_cached(sql)?.query_row([queue], |row| row.get(0))?;
+            if due.is_some_and(|due| due <= now) {
+                return Ok(false);
+            }
+            self.next_due = [self.next_due, due].into_iter().flatten().min();
+        }
+        Ok(true)
+    }
+
+    fn run(&mut self, txn: &mut Txn<'_>) -> Outcome {
+        txn.renew()?;
+        let mut left = self.limit;
+        let mut bytes = MOST_BYTES;
+        let count = self.queues.len();
+        // First to each queue its share, then to each what the others left over.
+        for round in 0..2 {
+            for turn in 0..count {
+                let at = (self.start + turn) % count;
+                let Some(queue) = self.queues.get(at) else { continue };
+                let share = if round == 0 { left.div_ceil(count - turn) } else { left };
+                if share == 0 || bytes == 0 {
+                    return Ok(());
+                }
+                let rows = txn.take(*queue, at, share, &mut bytes)?;
+                left = left.saturating_sub(rows.len());
+                self.taken.extend(rows);
+            }
+        }
+        if self.taken.is_empty() {
+            self.answered(txn.connection, txn.now)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<()>) {
+        let this = *self;
+        let taken = Taken { rows: this.taken, next_due: this.next_due, orders: this.orders };
+        let answer = match outcome {
+            Ok(()) => Ok(taken),
+            Err(error) => {
+                // Rolled back: there is nothing to hand back.
+                taken.into_rows();
+                Err(error)
+            }
+        };
+        // Whoever does not wait any more drops the answer, which hands the messages back.
+        let _ = this.reply.send(answer);
+    }
+}
+
+impl Txn<'_> {
+    fn take(&mut self, queue: i64, at: usize, limit: usize, bytes: &mut usize) -> Outcome<Vec<Row>> {
+        self.ripen(queue)?;
+        let mut rows = Vec::with_capacity(limit.min(1024));
+        while rows.len() < limit && *bytes > 0 {
+            if !self.take_some(queue, at, limit - rows.len(), bytes, &mut rows)? {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Moves what is due from `delayed` to `ready`.
+    fn ripen(&mut self, queue: i64) -> Outcome {
+        let sql = "SELECT max(due) FROM (SELECT due FROM delayed WHERE queue = ?1 AND due <= ?2 ORDER BY due LIMIT ?3)";
+        let last: Option<i64> =
+            self.connection.prepare_cached(sql)?.query_row((queue, self.now, MOST_DUE), |row| row.get(0))?;
+        let Some(last) = last else { return Ok(()) };
+        let sql = "INSERT INTO ready (queue, rank, message, deliveries, expires)
+                   SELECT queue, rank, message, deliveries, expires FROM delayed WHERE queue = ?1 AND due <= ?2";
+        self.connection.prepare_cached(sql)?.execute((queue, last))?;
+        let sql = "DELETE FROM delayed WHERE queue = ?1 AND due <= ?2";
+        self.connection.prepare_cached(sql)?.execute((queue, last))?;
+        self.effects.ready(queue);
+        Ok(())
+    }
+
+    /// Takes from the front of `ready`; `false` once there is no more.
+    fn take_some(
+        &mut self,
+        queue: i64,
+        at: usize,
+        limit: usize,
+        bytes: &mut usize,
+        rows: &mut Vec<Row>,
+    ) -> Outcome<bool> {
+        let sql = "SELECT r.rank, r.message, r.deliveries, r.expires, m.exchange, m.routing_key, m.head, m.body
+                   FROM ready r LEFT JOIN message m ON m.id = r.message
+                   WHERE r.queue = ?1 ORDER BY r.rank, r.message LIMIT ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut cursor = statement.query((queue, i64::try_from(limit).unwrap_or(i64::MAX)))?;
+        let mut last = None;
+        let mut places = Vec::with_capacity(limit.min(1024));
+        let mut expired = Vec::new();
+        while *bytes > 0
+            && let Some(row) = cursor.next()?
+        {
+            let place =
+                Place { queue, rank: row.get(0)?, message: row.get(1)?, deliveries: row.get(2)?, expires: row.get(3)? };
+            last = Some((place.rank, place.message));
+            // A row without its message cannot be delivered at all.
+            let body: Option<Vec<u8>> = row.get(7)?;
+            let Some(body) = body.filter(|_| place.expires.is_none_or(|expires| expires > self.now)) else {
+                expired.push(place.message);
+                continue;
+            };
+            let exchange: Option<String> = row.get(4)?;
+            let taken = Row {
+                tag: 0,
+                queue: at,
+                deliveries: place.deliveries + 1,
+                handed_back: place.rank == handed_back(place.rank),
+                published_to: exchange.zip(row.get(5)?),
+                head: row.get(6)?,
+                body,
+            };
+            *bytes = bytes.saturating_sub(taken.head.len() + taken.body.len());
+            places.push((place, taken));
+        }
+        drop(cursor);
+        let Some((rank, message)) = last else { return Ok(false) };
+        let sql = "DELETE FROM ready WHERE queue = ?1 AND (rank, message) <= (?2, ?3)";
+        self.connection.prepare_cached(sql)?.execute((queue, rank, message))?;
+        for message in expired {
+            self.delete_message(message)?;
+        }
+        let Some(me) = self.me.as_deref_mut() else {
+            return Err(Error::unexpected("receive", "no owner").into());
+        };
+        let sql = "INSERT INTO held (owner, tag, message, queue, rank, deliveries, expires)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let mut hold = self.connection.prepare_cached(sql)?;
+        for (place, mut row) in places {
+            row.tag = me.next_tag;
+            me.next_tag += 1;
+            hold.execute((me.id, row.tag, place.message, queue, place.rank, row.deliveries, place.expires))?;
+            self.effects.held += 1;
+            rows.push(row);
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn delete_message(&mut self, message: i64) -> Outcome {
+        self.connection.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([message])?;
+        Ok(())
+    }
+
+    /// Ends the holding of a delivery; `None` if it is not held here any more.
+    pub(crate) fn release(&mut self, tag: i64) -> Outcome<Option<Place>> {
+        let sql = "SELECT message, queue, rank, deliveries, expires FROM held WHERE owner = ?1 AND tag = ?2";
+        let me = self.my_id();
+        let found = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row((me, tag), |row| {
+                Ok(Place {
+                    message: row.get(0)?,
+                    queue: row.get(1)?,
+                    rank: row.get(2)?,
+                    deliveries: row.get(3)?,
+                    expires: row.get(4)?,
+                })
+            })
+            .optional()?;
+        if found.is_some() {
+            // Two statements are quicker than one that returns what it deletes.
+            self.connection.prepare_cached("DELETE FROM held WHERE owner = ?1 AND tag = ?2")?.execute((me, tag))?;
+            self.effects.held -= 1;
+        }
+        Ok(found)
+    }
+
+    /// Lets a released message wait again; drops it if its queue is gone.
+    pub(crate) fn put_back(&mut self, place: Place, due: i64) -> Outcome {
+        match self.topology.by_id(self.connection, place.queue)? {
+            Some(_) => self.put(place, due),
+            None => self.delete_message(place.message),
+        }
+    }
+
+    /// Hands a delivery back: before the others of its priority, and counted.
+    pub(crate) fn requeue(&mut self, tag: i64) -> Outcome {
+        match self.release(tag)? {
+            Some(place) => self.put_back(Place { rank: handed_back(place.rank), ..place }, self.now),
+            None => Ok(()),
+        }
+    }
+
+    /// Undoes a taking that nobody has seen.
+    fn untake(&mut self, tag: i64) -> Outcome {
+        match self.release(tag)? {
+            Some(place) => self.put_back(Place { deliveries: place.deliveries - 1, ..place }, self.now),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands back all that `owner` holds, and tells how many messages that was.
+    pub(crate) fn requeue_all(&mut self, owner: i64) -> Outcome<usize> {
+        let mut statement = self.connection.prepare_cached("SELECT DISTINCT queue FROM held WHERE owner = ?1")?;
+        let queues = statement.query_map([owner], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+        for queue in &queues {
+            if self.topology.by_id(self.connection, *queue)?.is_some() {
+                let sql = "INSERT INTO ready (queue, rank, message, deliveries, expires)
+                           SELECT queue, rank & ~1, message, deliveries, expires FROM held WHERE owner = ?1 AND queue = ?2";
+                self.connection.prepare_cached(sql)?.execute((owner, queue))?;
+                self.effects.ready(*queue);
+            } else {
+                let sql = "DELETE FROM message WHERE id IN (SELECT message FROM held WHERE owner = ?1 AND queue = ?2)";
+                self.connection.prepare_cached(sql)?.execute((owner, queue))?;
+            }
+        }
+        let count = self.connection.prepare_cached("DELETE FROM held WHERE owner = ?1")?.execute([owner])?;
+        if owner == self.my_id() {
+            self.effects.held -= i64::try_from(count).unwrap_or(0);
+        }
+        Ok(count)
+    }
+}

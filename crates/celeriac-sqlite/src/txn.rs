@@ -1,0 +1,85 @@
+//! `Txn`: the write transaction that jobs work in, and what is to be done once it is committed.
+
+use std::sync::Arc;
+
+use celeriac_core::TaskMeta;
+use rusqlite::Connection;
+
+use crate::error::Outcome;
+use crate::topology::Topology;
+
+/// A write transaction. Jobs work on it one after the other.
+pub(crate) struct Txn<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) topology: &'a mut Topology,
+    pub(crate) effects: Effects,
+    /// Microseconds since 1970.
+    pub(crate) now: i64,
+    pub(crate) me: Option<&'a mut Me>,
+}
+
+/// This store as an owner of deliveries, a row in the table `owner`.
+#[derive(Debug)]
+pub(crate) struct Me {
+    pub(crate) id: i64,
+    pub(crate) lease_until: i64,
+    /// Microseconds.
+    pub(crate) lease: i64,
+    pub(crate) next_tag: i64,
+}
+
+/// What follows a commit. That of a job that failed is thrown away.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Queues in which something became ready, or will at a nearer instant.
+    pub(crate) ready: Vec<i64>,
+    /// Records that were written.
+    pub(crate) results: Vec<Arc<TaskMeta>>,
+    /// By how many the deliveries held here became more.
+    pub(crate) held: i64,
+}
+
+impl Effects {
+    pub(crate) fn ready(&mut self, queue: i64) {
+        if !self.ready.contains(&queue) {
+            self.ready.push(queue);
+        }
+    }
+
+    pub(crate) fn absorb(&mut self, other: Self) {
+        other.ready.into_iter().for_each(|queue| self.ready(queue));
+        self.results.extend(other.results);
+        self.held += other.held;
+    }
+}
+
+impl Txn<'_> {
+    /// Where this store is as an owner; 0, which no row has, before it is one.
+    pub(crate) fn my_id(&self) -> i64 {
+        self.me.as_ref().map_or(0, |me| me.id)
+    }
+
+    /// Forgets what a job did that came to nothing.
+    pub(crate) fn undone(&mut self) {
+        self.effects = Effects::default();
+        self.topology.forget();
+        if let Some(me) = self.me.as_deref_mut() {
+            me.lease_until = 0;
+        }
+    }
+
+    /// Renews the lease when a third of it is over.
+    pub(crate) fn renew(&mut self) -> Outcome {
+        let now = self.now;
+        let Some(me) = self.me.as_deref_mut() else { return Ok(()) };
+        if me.lease_until.saturating_sub(now) > me.lease / 3 * 2 {
+            return Ok(());
+        }
+        let until = now.saturating_add(me.lease);
+        let sql = "INSERT INTO owner (id, lease_until, watching) VALUES (?1, ?2, 0)
+                   ON CONFLICT (id) DO UPDATE SET lease_until = ?2";
+        self.connection.prepare_cached(sql)?.execute((me.id, until))?;
+        me.lease_until = until;
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Those who wait for results: found by task, woken by whoever stores, here or elsewhere.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use celeriac_backend::Watch;
+use celeriac_core::{Error, Result, TaskId, TaskMeta};
+use rusqlite::Connection;
+use tokio::sync::watch;
+
+use crate::error::{Outcome, again, closed};
+use crate::record;
+use crate::shared::{Shared, lock};
+use crate::wake::Wake;
+
+type Seen = Option<Result<Arc<TaskMeta>, Arc<Error>>>;
+
+/// The tasks that are watched here, each with its newest record.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    tasks: Mutex<HashMap<TaskId, watch::Sender<Seen>>>,
+}
+
+impl Watches {
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.tasks).is_empty()
+    }
+
+    fn subscribe(&self, id: &TaskId) -> watch::Receiver<Seen> {
+        let mut tasks = lock(&self.tasks);
+        let sender = tasks.entry(id.clone()).or_insert_with(|| watch::Sender::new(None));
+        let mut receiver = sender.subscribe();
+        // The newest record is new to this one.
+        if sender.borrow().is_some() {
+            receiver.mark_changed();
+        }
+        receiver
+    }
+
+    fn unsubscribe(&self, id: &TaskId) {
+        let mut tasks = lock(&self.tasks);
+        if tasks.get(id).is_some_and(|sender| sender.receiver_count() == 0) {
+            tasks.remove(id);
+        }
+    }
+
+    /// A record was stored, or read.
+    pub(crate) fn offer(&self, record: &Arc<TaskMeta>) {
+        if let Some(sender) = lock(&self.tasks).get(&record.task_id) {
+            put(sender, Ok(Arc::clone(record)));
+        }
+    }
+
+    /// The record of `id` is gone: who begins to watch now does not see it.
+    pub(crate) fn forget(&self, id: &TaskId) {
+        if let Some(sender) = lock(&self.tasks).get(id) {
+            sender.send_if_modified(|seen| {
+                *seen = None;
+                false
+            });
+        }
+    }
+
+    /// Reads the records of the watched tasks, or only of those with one of the hashes `wanted`.
+    pub(crate) fn refresh(&self, connection: &Connection, now: i64, wanted: Option<&[u64]>) -> Outcome {
+        let ids: Vec<TaskId> = {
+            let tasks = lock(&self.tasks);
+            let named = |id: &&TaskId| wanted.is_none_or(|wanted| wanted.contains(&Wake::hash(id)));
+            tasks.keys().filter(named).cloned().collect()
+        };
+        ids.iter().try_for_each(|id| self.read(connection, id, now))
+    }
+
+    /// Reads the record of one task.
+    pub(crate) fn read(&self, connection: &Connection, id: &TaskId, now: i64) -> Outcome {
+        let record = record::fetch(connection, id, now)?;
+        if let Some(sender) = lock(&self.tasks).get(id) {
+            match record {
+                Ok(Some(record)) => put(sender, Ok(Arc::new(record))),
+                Ok(None) => {}
+                Err(error) => put(sender, Err(Arc::new(error))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every watch.
+    pub(crate) fn close(&self) {
+        lock(&self.tasks).clear();
+    }
+}
+
+/// Only newer records: one that was read before another was stored may arrive after it.
+fn put(sender: &watch::Sender<Seen>, record: Result<Arc<TaskMeta>, Arc<Error>>) {
+    sender.send_if_modified(|seen| {
+        let newer = match (&*seen, &record) {
+            (Some(Ok(old)), Ok(new)) => old != new && old.state.may_become(&new.state),
+            (Some(Ok(_)), Err(_)) => false,
+            (Some(Err(old)), Err(new)) => old.message() != new.message(),
+            (Some(Err(_)) | None, _) => true,
+        };
+        if newer {
+            *seen = Some(record);
+        }
+        newer
+    });
+}
+
+/// One who watches.
+pub(crate) struct ResultWatch {
+    id: TaskId,
+    shared: Arc<Shared>,
+    records: watch::Receiver<Seen>,
+    ended: bool,
+}
+
+impl ResultWatch {
+    /// Registers; the record that is there has to be offered yet.
+    pub(crate) fn new(id: &TaskId, shared: &Arc<Shared>) -> Self {
+        Self { id: id.clone(), shared: Arc::clone(shared), records: shared.watches.subscribe(id), ended: false }
+    }
+}
+
+#[async_trait]
+impl Watch for ResultWatch {
+    async fn next(&mut self) -> Result<TaskMeta> {
+        loop {
+            // CANCEL SAFETY: a change stays one until it is looked at, below and without waiting.
+            if self.records.changed().await.is_err() || self.shared.stopped() {
+                return Err(closed("watch"));
+            }
+            if self.ended {
+                continue;
+            }
+            match &*self.records.borrow_and_update() {
+                Some(Ok(record)) => {
+                    self.ended = record.state.is_ready();
+                    return Ok(TaskMeta::clone(record));
+                }
+                Some(Err(error)) => return Err(again(error)),
+                None => {}
+            }
+        }
+    }
+}
+
+impl Drop for ResultWatch {
+    fn drop(&mut self) {
+        // Counted as long as it lives; so an empty one takes its place.
+        self.records = watch::Sender::new(None).subscribe();
+        self.shared.watches.unsubscribe(&self.id);
+    }
+}
+
+impl std::fmt::Debug for ResultWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResultWatch").field("id", &self.id).finish_non_exhaustive()
+    }
+}
