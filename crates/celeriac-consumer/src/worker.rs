@@ -224,11 +224,13 @@ async fn fetch(shared: &Shared, mut consumer: Box<dyn Consumer>) {
 
 async fn fetch_once(shared: &Shared, gauge: &mut Gauge, consumer: &mut dyn Consumer) -> Result<()> {
     let limit = room(shared, gauge).await;
-    let deliveries = loop {
-        // CANCEL SAFETY: `recv` is cancel safe by contract.
-        tokio::select! {
-            deliveries = consumer.recv(limit) => break deliveries?,
-            () = hoarded(shared) => hand_back_hoard(shared, gauge).await,
+    // CANCEL SAFETY: `recv` is cancel safe by contract.
+    let deliveries = tokio::select! {
+        deliveries = consumer.recv(limit) => deliveries?,
+        () = hoarded(shared) => {
+            hand_back_hoard(shared, gauge).await;
+            // By the old limit they would all come back at once.
+            return Ok(());
         }
     };
     let since = Instant::now();

@@ -86,21 +86,23 @@ async fn a_fixed_prefetch_holds_so_many_ready() {
 
 #[tokio::test]
 async fn what_waits_too_long_in_one_worker_goes_to_another() {
-    let mut bench = Bench::new();
-    let hoarder = bench.start_with(tasks(), |config| {
-        config.name = "hoarder".to_owned();
-        config.concurrency = slots(1);
-        config.prefetch = Prefetch::Fixed(10);
-    });
-    bench.producer.send(signature::<Stuck, _>(())).await.unwrap();
-    bench.told().await;
-    let sent = bench.producer.send_batch((0..8).map(|_| signature::<Quick, _>(()))).await.unwrap();
-    bench.depth_becomes(0).await;
-    let _other = bench.start_with(tasks(), |config| config.name = "other".to_owned());
-    for result in &sent {
-        assert_eq!(output(result).await, "other");
+    // With eight it waits for room, with two for messages.
+    for count in [8, 2] {
+        let mut bench = Bench::new();
+        let _hoarder = bench.start_with(tasks(), |config| {
+            config.name = "hoarder".to_owned();
+            config.concurrency = slots(1);
+            config.prefetch = Prefetch::Fixed(10);
+        });
+        bench.producer.send(signature::<Stuck, _>(())).await.unwrap();
+        bench.told().await;
+        let sent = bench.producer.send_batch((0..count).map(|_| signature::<Quick, _>(()))).await.unwrap();
+        bench.depth_becomes(0).await;
+        let _other = bench.start_with(tasks(), |config| config.name = "other".to_owned());
+        for result in &sent {
+            assert_eq!(output(result).await, "other");
+        }
     }
-    drop(hoarder);
 }
 
 #[tokio::test]
