@@ -60,7 +60,7 @@ type Visit<'v> = dyn FnMut(Option<&str>, &dyn erased_serde::Serialize) -> Result
 
 macro_rules! tuples {
     ($($name:ident)*) => {
-        impl<$($name: TaskArgument),*> CallArgs for ($($name,)*) {
+        impl<$($name: Serialize + Send + Sync),*> CallArgs for ($($name,)*) {
             #[allow(non_snake_case, reason = "the type parameters' names serve for the values too")]
             fn visit(&self, _visit: &mut Visit<'_>) -> Result<()> {
                 let ($($name,)*) = self;

@@ -8,7 +8,7 @@ use serde_json::Value as Case;
 
 use crate::captured::{Captured, assert_same, json_map, tasks};
 
-fn task(file: &str, name: &str) -> TaskHeaders {
+fn task(file: &str, name: &str) -> std::sync::Arc<TaskHeaders> {
     Captured::named(file, name).message.headers.into_task().unwrap()
 }
 
