@@ -9,7 +9,7 @@ use celeriac_core::{
 };
 use celeriac_serializer::{Compression, Serializer};
 
-use crate::call::{CallArgs, TypedSignature};
+use crate::call::{Argument, CallArgs, TypedSignature};
 use crate::options::TaskOptions;
 use crate::producer::{Lineage, ProducerConfig};
 
@@ -146,7 +146,11 @@ fn encode(args: &dyn CallArgs, format: &dyn Serializer) -> Result<Encoded> {
     let (mut args_repr, mut kwargs_repr) = (ReprWriter::positional(), ReprWriter::keyword());
     args.visit(&mut |name, value| {
         let start = buffer.len();
-        format.encode(value, &mut buffer).map_err(|error| {
+        let encoded = match value {
+            Argument::Typed(value) => format.encode(value, &mut buffer),
+            Argument::Value(value) => format.encode_value(value, &mut buffer),
+        };
+        encoded.map_err(|error| {
             let which =
                 name.map_or_else(|| format!("argument {}", positional.len()), |name| format!("argument `{name}`"));
             Error::new(error.kind(), "encode argument", format!("{which}: {}", error.message())).with_source(error)
@@ -154,11 +158,17 @@ fn encode(args: &dyn CallArgs, format: &dyn Serializer) -> Result<Encoded> {
         match name {
             None => {
                 positional.push(start..buffer.len());
-                args_repr.push(value);
+                match value {
+                    Argument::Typed(value) => args_repr.push(value),
+                    Argument::Value(value) => args_repr.push(value),
+                };
             }
             Some(name) => {
                 keyword.push((name.to_owned(), start..buffer.len()));
-                kwargs_repr.push_named(name, value);
+                match value {
+                    Argument::Typed(value) => kwargs_repr.push_named(name, value),
+                    Argument::Value(value) => kwargs_repr.push_named(name, value),
+                };
             }
         }
         Ok(())

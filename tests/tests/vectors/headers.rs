@@ -9,7 +9,7 @@ use serde_json::Value as Case;
 use crate::captured::{Captured, assert_same, json_map, tasks};
 
 fn task(file: &str, name: &str) -> TaskHeaders {
-    Captured::named(file, name).message.headers.into_task().unwrap()
+    Captured::named(file, name).message.headers.task().unwrap().clone()
 }
 
 #[test]
