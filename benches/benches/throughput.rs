@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints its table, and stops at the first error")]
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -52,11 +53,20 @@ async fn app(url: &str, goal: Arc<Goal>) -> App {
     App::builder("bench").read_env(false).broker_url(url).state(goal).tasks(tasks![add, count]).build().await.unwrap()
 }
 
-/// Sends `total` tasks in batches.
-async fn send(app: &App, total: usize, ignore: bool) -> Option<TaskId> {
+/// Sends `total` tasks in batches, from two senders at once.
+async fn send(app: &App, total: usize, ignore: bool) -> Vec<TaskId> {
+    let half = total / 2;
+    let (first, second) = (app.clone(), app.clone());
+    let first = tokio::spawn(async move { send_range(&first, 0..half, ignore).await });
+    let second = tokio::spawn(async move { send_range(&second, half..total, ignore).await });
+    [first.await.unwrap(), second.await.unwrap()].into_iter().flatten().collect()
+}
+
+/// The last id of those sent.
+async fn send_range(app: &App, range: Range<usize>, ignore: bool) -> Option<TaskId> {
     let mut last = None;
-    for start in (0..total).step_by(BATCH) {
-        let numbers = start..(start + BATCH).min(total);
+    for start in range.clone().step_by(BATCH) {
+        let numbers = start..(start + BATCH).min(range.end);
         let sent = if ignore {
             app.send_batch(numbers.map(|n| count::s(i64::try_from(n).unwrap(), 1))).await.unwrap()
         } else {
@@ -65,6 +75,13 @@ async fn send(app: &App, total: usize, ignore: bool) -> Option<TaskId> {
         last = sent.last().map(|result| result.id().clone());
     }
     last
+}
+
+/// Waits for the last tasks sent: everything before them has been taken by then, and all but a few have ended.
+async fn all_done(app: &App, last: Vec<TaskId>) {
+    for id in last {
+        app.result::<i64>(id).get().await.unwrap();
+    }
 }
 
 /// Works until `done` is ready, and stops the worker.
@@ -85,7 +102,7 @@ type Job = (usize, i64, i64);
 
 async fn memory() {
     const TASKS: usize = 200_000;
-    let mut sending = Line::new("memory: send, batches of 1000", "send to a channel", TASKS);
+    let mut sending = Line::new("memory: send, 2 x batches of 1000", "send to a channel", TASKS);
     let mut working = Line::new("memory: work, no results", "receive, spawn a future each", TASKS);
     let mut resulting = Line::new("memory: work with results", "the same, results into a locked map", TASKS);
     let mut whole = Line::new("memory: send and work with results", "the sum of the above", TASKS);
@@ -97,11 +114,7 @@ async fn memory() {
 
         let ours = app("memory://", Goal::new(1)).await;
         let (ours_send, last) = timed(send(&ours, TASKS, false)).await;
-        let last = ours.result::<i64>(last.unwrap());
-        let ours_results = work(&ours, 2, async {
-            last.get().await.unwrap();
-        })
-        .await;
+        let ours_results = work(&ours, 2, all_done(&ours, last)).await;
 
         let (sender, receiver) = mpsc::unbounded_channel::<Job>();
         let (raw_send, ()) = timed(async {
@@ -160,8 +173,8 @@ async fn spawn_each(mut receiver: mpsc::UnboundedReceiver<Job>, results: Option<
 }
 
 async fn sqlite() {
-    const TASKS: usize = 20_000;
-    let mut sending = Line::new("sqlite: send, batches of 1000, durable", "raw inserts, same rows", TASKS);
+    const TASKS: usize = 100_000;
+    let mut sending = Line::new("sqlite: send, 2 x batches of 1000, durable", "raw inserts, same rows", TASKS);
     let mut working = Line::new("sqlite: work, no results, durable", "raw take and delete", TASKS);
     let mut resulting = Line::new("sqlite: work with results, durable", "raw take, insert result, delete", TASKS);
     for _ in 0..ROUNDS {
@@ -171,11 +184,7 @@ async fn sqlite() {
         let ours = app(&url("ours.db"), Goal::new(1)).await;
         let (ours_send, last) = timed(send(&ours, TASKS, false)).await;
         let rows = Rows::read(&folder.path().join("ours.db"));
-        let last = ours.result::<i64>(last.unwrap());
-        let ours_results = work(&ours, 2, async {
-            last.get().await.unwrap();
-        })
-        .await;
+        let ours_results = work(&ours, 2, all_done(&ours, last)).await;
         let result = Stored::read(&folder.path().join("ours.db"));
         ours.close().await.unwrap();
 
@@ -247,6 +256,8 @@ impl Rows {
 
 /// A row of a result, to be stored under other ids.
 struct Stored {
+    /// The ids of the tasks, in the order in which they ended.
+    tasks: Vec<String>,
     payload: Vec<u8>,
     content_type: String,
     children: Option<Vec<u8>>,
@@ -256,8 +267,18 @@ struct Stored {
 impl Stored {
     fn read(path: &Path) -> Self {
         let file = Connection::open(path).unwrap();
+        let mut ids = file.prepare("SELECT task FROM result ORDER BY id").unwrap();
+        let ids: Vec<String> = ids.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let mut ids = Some(ids);
         file.query_row("SELECT payload, content_type, children, date_done FROM result LIMIT 1", [], |row| {
-            Ok(Self { payload: row.get(0)?, content_type: row.get(1)?, children: row.get(2)?, date_done: row.get(3)? })
+            let (payload, content_type) = (row.get(0)?, row.get(1)?);
+            Ok(Self {
+                tasks: ids.take().unwrap_or_default(),
+                payload,
+                content_type,
+                children: row.get(2)?,
+                date_done: row.get(3)?,
+            })
         })
         .unwrap()
     }
@@ -265,6 +286,7 @@ impl Stored {
 
 /// The yardstick of SQLite: takes and settles in batches, a transaction each.
 fn raw_work(raw: &mut Connection, result: Option<&Stored>) -> Duration {
+    let mut tasks = result.map(|result| result.tasks.iter()).into_iter().flatten();
     let start = Instant::now();
     loop {
         let mut taken = Vec::with_capacity(BATCH);
@@ -314,8 +336,7 @@ fn raw_work(raw: &mut Connection, result: Option<&Stored>) -> Duration {
                 .unwrap();
             for (_, message, ..) in &taken {
                 if let Some(result) = result {
-                    // As long as a task's id.
-                    let task = format!("{message:036}");
+                    let task = tasks.next().unwrap();
                     store
                         .execute((task, &result.content_type, &result.payload, &result.children, result.date_done))
                         .unwrap();

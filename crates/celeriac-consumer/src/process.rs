@@ -45,11 +45,22 @@ pub(crate) struct Shared {
     pub(crate) in_hand: AtomicUsize,
     /// How many tasks with a later ETA are held in memory.
     pub(crate) held: AtomicUsize,
-    /// Told whenever one of the above falls.
+    /// Told when `in_hand` falls to `low_water`, or `held` falls.
     pub(crate) room: Notify,
+    /// The number in hand at which the fetching loop, if it waits, has room again.
+    pub(crate) low_water: AtomicUsize,
 }
 
 impl Shared {
+    /// Counts jobs out of hand, and tells the fetching loop if that makes the room it waits for.
+    pub(crate) fn out_of_hand(&self, count: usize) {
+        // ORDERING: sequentially consistent with `low_water` in `room`: either this sees the mark, or that sees the count.
+        let left = self.in_hand.fetch_sub(count, Ordering::SeqCst).saturating_sub(count);
+        if left <= self.low_water.load(Ordering::SeqCst) {
+            self.room.notify_one();
+        }
+    }
+
     /// Takes jobs until there are no more.
     pub(crate) async fn slot(self: Arc<Self>, finish: mpsc::Sender<Done>) {
         while let Some(job) = self.jobs.pop().await {
@@ -310,8 +321,7 @@ struct InHand<'a>(&'a Shared);
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
-        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
-        self.0.room.notify_one();
+        self.0.out_of_hand(1);
     }
 }
 

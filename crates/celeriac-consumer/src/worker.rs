@@ -89,6 +89,7 @@ impl WorkerBuilder {
             in_hand: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             room: Notify::new(),
+            low_water: AtomicUsize::new(0),
         };
         Ok(Worker { shared: Arc::new(shared), started: watch::Sender::new(false) })
     }
@@ -275,7 +276,8 @@ async fn room(shared: &Shared, gauge: &mut Gauge) -> NonZeroUsize {
     loop {
         let prefetch = gauge.prefetch(shared.ended.load(Ordering::Relaxed), Instant::now());
         let target = shared.config.concurrency.get() + prefetch;
-        let free = target.saturating_sub(shared.in_hand.load(Ordering::Relaxed));
+        shared.low_water.store(target - prefetch / 2 - 1, Ordering::SeqCst);
+        let free = target.saturating_sub(shared.in_hand.load(Ordering::SeqCst));
         // Half the prefetch at a time: large batches, and slots that never run dry meanwhile.
         if free > prefetch / 2
             && shared.held.load(Ordering::Relaxed) < shared.config.eta_limit
@@ -311,8 +313,7 @@ async fn hand_back(shared: &Shared, jobs: Vec<Job>) {
         // Dropping the receipts hands them back too, if only when the broker gets to it.
         tracing::warn!(error = %unsettled.error, left = unsettled.rest.len(), "tasks in hand could not be handed back at once");
     }
-    shared.in_hand.fetch_sub(count, Ordering::Relaxed);
-    shared.room.notify_one();
+    shared.out_of_hand(count);
 }
 
 /// Waits for what runs, until it is done or the shutdown turns cold.

@@ -107,36 +107,67 @@ impl TaskHeaders {
     }
 
     /// Every header in the protocol's order, then the others.
-    fn for_each<E>(&self, mut put: impl FnMut(&str, Value) -> Result<(), E>) -> Result<(), E> {
-        let text = |text: &str| Value::Str(text.to_owned());
-        let maybe = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Str(text.to_owned()));
-        put("lang", text(&self.lang))?;
-        put("task", text(&self.task))?;
-        put("id", text(&self.id))?;
-        put("shadow", maybe(self.shadow.as_deref()))?;
-        put("eta", maybe(self.eta.as_ref().map(WireTime::as_str)))?;
-        put("expires", maybe(self.expires.as_ref().map(WireTime::as_str)))?;
-        put("group", maybe(self.group.as_deref()))?;
-        put("group_index", self.group_index.map_or(Value::Null, Value::Int))?;
-        put("retries", Value::Int(self.retries.into()))?;
-        put("timelimit", Value::List(vec![seconds(self.timelimit.hard), seconds(self.timelimit.soft)]))?;
-        put("root_id", maybe(self.root_id.as_deref()))?;
-        put("parent_id", maybe(self.parent_id.as_deref()))?;
-        put("argsrepr", text(&self.argsrepr))?;
-        put("kwargsrepr", text(&self.kwargsrepr))?;
-        put("origin", maybe(self.origin.as_deref()))?;
-        put("ignore_result", self.ignore_result.map_or(Value::Null, Value::Bool))?;
-        put("replaced_task_nesting", Value::Int(self.replaced_task_nesting.into()))?;
-        let stamped = |names: &Vec<String>| Value::List(names.iter().cloned().map(Value::Str).collect());
-        put("stamped_headers", self.stamped_headers.as_ref().map_or(Value::Null, stamped))?;
-        put("stamps", Value::Map(self.stamps.clone()))?;
+    fn visit(&self, mut see: impl FnMut(&str, HeaderValue<'_>)) {
+        use HeaderValue::{Bool, Int, Map, Null, Str, Value as Whole};
+        see("lang", Str(&self.lang));
+        see("task", Str(&self.task));
+        see("id", Str(&self.id));
+        see("shadow", self.shadow.as_deref().map_or(Null, Str));
+        see("eta", self.eta.as_ref().map_or(Null, |eta| Str(eta.as_str())));
+        see("expires", self.expires.as_ref().map_or(Null, |expires| Str(expires.as_str())));
+        see("group", self.group.as_deref().map_or(Null, Str));
+        see("group_index", self.group_index.map_or(Null, Int));
+        see("retries", Int(self.retries.into()));
+        let limits = Value::List(vec![seconds(self.timelimit.hard), seconds(self.timelimit.soft)]);
+        see("timelimit", Whole(&limits));
+        see("root_id", self.root_id.as_deref().map_or(Null, Str));
+        see("parent_id", self.parent_id.as_deref().map_or(Null, Str));
+        see("argsrepr", Str(&self.argsrepr));
+        see("kwargsrepr", Str(&self.kwargsrepr));
+        see("origin", self.origin.as_deref().map_or(Null, Str));
+        see("ignore_result", self.ignore_result.map_or(Null, Bool));
+        see("replaced_task_nesting", Int(self.replaced_task_nesting.into()));
+        let stamped = self.stamped_headers.as_ref().map(|names| names.iter().cloned().map(Value::Str).collect());
+        see("stamped_headers", stamped.as_ref().map_or(Null, Whole));
+        see("stamps", Map(&self.stamps));
         if let Some(compression) = &self.compression {
-            put("compression", text(compression))?;
+            see("compression", Str(compression));
         }
         for (name, value) in &self.extra {
-            put(name, value.clone())?;
+            see(name, Whole(value));
         }
-        Ok(())
+    }
+}
+
+/// The value of one header, borrowed: what [`Headers::visit`] shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HeaderValue<'a> {
+    /// Nothing.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A text.
+    Str(&'a str),
+    /// A table.
+    Map(&'a Map),
+    /// Anything else.
+    Value(&'a Value),
+}
+
+impl HeaderValue<'_> {
+    /// The value by itself.
+    #[must_use]
+    pub fn to_value(self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(bool) => Value::Bool(bool),
+            Self::Int(int) => Value::Int(int),
+            Self::Str(text) => Value::Str(text.to_owned()),
+            Self::Map(map) => Value::Map(map.clone()),
+            Self::Value(value) => value.clone(),
+        }
     }
 }
 
@@ -237,12 +268,10 @@ impl Headers {
             Kind::Table(table, _) => table.get(name).cloned(),
             Kind::Task(task) => {
                 let mut found = None;
-                let _: Result<(), ()> = task.for_each(|key, value| {
+                task.visit(|key, value| {
                     if key == name {
-                        found = Some(value);
-                        return Err(());
+                        found = Some(value.to_value());
                     }
-                    Ok(())
                 });
                 found
             }
@@ -257,20 +286,47 @@ impl Headers {
         };
     }
 
-    /// All headers as one table, in the protocol's order. For systems that carry headers one by one.
+    /// Shows every header, in the protocol's order, without copying: for systems that write headers one by one.
+    ///
+    /// A header that was malformed is shown twice: as absent, then as it came.
+    pub fn visit(&self, mut see: impl FnMut(&str, HeaderValue<'_>)) {
+        match &self.0 {
+            Kind::Table(table, _) => table.iter().for_each(|(name, value)| see(name, HeaderValue::Value(value))),
+            Kind::Task(task) => task.visit(see),
+        }
+    }
+
+    /// All headers as one table, in the protocol's order.
     #[must_use]
     pub fn to_map(&self) -> Map {
-        match &self.0 {
-            Kind::Table(table, _) => table.clone(),
-            Kind::Task(task) => {
-                let mut table = Map::new();
-                let _: Result<(), ()> = task.for_each(|name, value| {
-                    table.insert(name.to_owned(), value);
-                    Ok(())
-                });
-                table
-            }
-        }
+        let mut table = Map::new();
+        self.visit(|name, value| {
+            table.insert(name, value.to_value());
+        });
+        table
+    }
+
+    /// Reads headers one by one, as [`Headers::from_map`] does from a table: for systems that read them one by one.
+    #[must_use]
+    pub fn reader() -> HeadersReader {
+        HeadersReader(Slots::default())
+    }
+}
+
+/// Puts headers together, one by one. A name that comes twice keeps the last value.
+#[derive(Debug)]
+pub struct HeadersReader(Slots);
+
+impl HeadersReader {
+    /// Adds one header.
+    pub fn put(&mut self, name: &str, value: Value) {
+        self.0.put(name, value);
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn finish(self) -> Headers {
+        self.0.into_headers()
     }
 }
 
@@ -346,7 +402,7 @@ impl<'de> Deserialize<'de> for Headers {
 }
 
 /// One slot for each header of the protocol, so that reading a task builds no table.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Slots {
     known: [Option<Value>; NAMES.len()],
     extra: Map,
@@ -393,14 +449,19 @@ impl Slots {
     }
 
     fn into_headers(mut self) -> Headers {
-        if !self.slot("task").is_some_and(|task| task.is_some()) {
+        let named = self.slot("task").and_then(|task| task.as_ref()).is_some_and(|task| !task.is_null());
+        if !named {
             return self.into_table();
         }
         let (task, id) = match (self.parse::<TaskName>("task"), self.parse::<TaskId>("id")) {
             (Some(task), Some(id)) => (task, id),
-            (task, _) => {
+            (task, id) => {
+                // The one that can be read goes back to its place: a failure is stored by the id.
                 if let (Some(task), Some(slot)) = (task, self.slot("task")) {
                     *slot = Some(Value::from(task.as_str()));
+                }
+                if let (Some(id), Some(slot)) = (id, self.slot("id")) {
+                    *slot = Some(Value::from(id.as_str()));
                 }
                 self.malformed.get_or_insert_with(|| "header `id` is missing".into());
                 return self.into_table();
@@ -543,6 +604,15 @@ mod tests {
         assert!(headers.task().is_none());
         assert_eq!(headers.malformed(), Some("header `id` is missing"));
         assert_eq!(headers.get("task"), Some(Value::from("add")));
+    }
+
+    #[test]
+    fn an_id_is_kept_when_the_task_cannot_be_read() {
+        let headers = read(r#"{"task": "", "id": "1"}"#);
+        assert!(headers.task().is_none());
+        assert!(headers.malformed().unwrap().contains("header `task`"), "{:?}", headers.malformed());
+        assert_eq!(headers.get("id"), Some(Value::from("1")));
+        assert_eq!(read(r#"{"task": null, "id": "1"}"#).malformed(), None);
     }
 
     #[test]

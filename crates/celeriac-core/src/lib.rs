@@ -25,7 +25,7 @@ mod time;
 pub mod value;
 
 pub use error::{Error, ErrorKind, Result};
-pub use headers::{Headers, TaskHeaders, TimeLimits};
+pub use headers::{HeaderValue, Headers, HeadersReader, TaskHeaders, TimeLimits};
 pub use message::{DeliveryMode, Message, Properties};
 pub use name::{ContentType, CorrelationId, ExchangeName, GroupId, Priority, QueueName, RoutingKey, TaskId, TaskName};
 pub use result::{Payload, ResultTuple, StoreId, StoreResult, TaskFailure, TaskMeta};

@@ -157,7 +157,8 @@ macro_rules! names {
         impl FromStr for $name {
             type Err = Error;
             fn from_str(text: &str) -> Result<Self> {
-                Self::new(text.to_owned())
+                validated($what, text, $check)?;
+                Ok(Self(SharedStr::Shared(text.into())))
             }
         }
 
@@ -273,7 +274,7 @@ impl GroupId {
 
 fn random_uuid() -> SharedStr {
     let mut buffer = [0_u8; uuid::fmt::Hyphenated::LENGTH];
-    let text: &str = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
+    let text: &str = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
     SharedStr::Shared(text.into())
 }
 

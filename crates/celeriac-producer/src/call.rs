@@ -56,15 +56,33 @@ pub trait CallArgs: Send + Sync {
 }
 
 /// Sees one argument: its name, if it is a keyword argument, and its value.
-type Visit<'v> = dyn FnMut(Option<&str>, &dyn erased_serde::Serialize) -> Result<()> + 'v;
+pub type Visit<'v> = dyn FnMut(Option<&str>, Argument<'_>) -> Result<()> + 'v;
+
+/// The value of an argument, as its sender has it.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Argument<'a> {
+    /// A value of the parameter's own type.
+    Typed(&'a dyn erased_serde::Serialize),
+    /// A value whose parameter's type the sender does not know. Formats that do not describe themselves write it so that any type can be read
+    /// from it.
+    Value(&'a Value),
+}
+
+impl fmt::Debug for Argument<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Arguments may be secret.
+        f.write_str("Argument")
+    }
+}
 
 macro_rules! tuples {
     ($($name:ident)*) => {
-        impl<$($name: TaskArgument),*> CallArgs for ($($name,)*) {
+        impl<$($name: Serialize + Send + Sync),*> CallArgs for ($($name,)*) {
             #[allow(non_snake_case, reason = "the type parameters' names serve for the values too")]
             fn visit(&self, _visit: &mut Visit<'_>) -> Result<()> {
                 let ($($name,)*) = self;
-                $(_visit(None, $name)?;)*
+                $(_visit(None, Argument::Typed($name))?;)*
                 Ok(())
             }
         }
@@ -91,10 +109,10 @@ struct ValueArgs {
 impl CallArgs for ValueArgs {
     fn visit(&self, visit: &mut Visit<'_>) -> Result<()> {
         for value in &self.args {
-            visit(None, value)?;
+            visit(None, Argument::Value(value))?;
         }
         for (name, value) in &self.kwargs {
-            visit(Some(name), value)?;
+            visit(Some(name), Argument::Value(value))?;
         }
         Ok(())
     }

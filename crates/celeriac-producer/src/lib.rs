@@ -29,7 +29,7 @@ mod progress;
 mod result;
 mod router;
 
-pub use call::{CallArgs, Define, IntoCall, TaskArgument, TaskOutput, TypedSignature, signature};
+pub use call::{Argument, CallArgs, Define, IntoCall, TaskArgument, TaskOutput, TypedSignature, Visit, signature};
 pub use options::{CallOptions, TaskOptions};
 pub use origin::{hostname, origin};
 pub use producer::{Lineage, Producer, ProducerBuilder, ProducerConfig};

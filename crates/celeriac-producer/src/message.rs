@@ -4,12 +4,12 @@ use bytes::Bytes;
 use celeriac_broker::{Destination, Outgoing};
 use celeriac_core::repr::ReprWriter;
 use celeriac_core::{
-    CorrelationId, Embed, Error, ErrorKind, Headers, Message, Priority, Properties, Result, RoutingKey, TaskHeaders,
-    TaskId, Timestamp, WireTime,
+    CorrelationId, Embed, Error, ErrorKind, Headers, Map, Message, Priority, Properties, Result, RoutingKey,
+    TaskHeaders, TaskId, Timestamp, WireTime,
 };
 use celeriac_serializer::{Compression, Serializer};
 
-use crate::call::{CallArgs, TypedSignature};
+use crate::call::{Argument, CallArgs, TypedSignature};
 use crate::options::TaskOptions;
 use crate::producer::{Lineage, ProducerConfig};
 
@@ -71,7 +71,6 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     headers.ignore_result = options.ignore_result.or(defaults.ignore_result);
     headers.shadow = options.shadow;
     headers.origin = Some(crate::origin::origin());
-    headers.extra = options.headers;
     if let Some(lineage) = sender.lineage {
         headers.root_id = Some(lineage.root_id.clone());
         headers.parent_id = Some(lineage.parent_id.clone());
@@ -83,6 +82,9 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
             compression.compress(&encoded.body)?
         }
     };
+    if !options.headers.is_empty() {
+        headers = with_own(headers, options.headers)?;
+    }
     if body.len() > config.max_body_bytes {
         return Err(Error::new(
             ErrorKind::TooLarge,
@@ -113,6 +115,23 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     Ok(Prepared { id, ignore_result, outgoing })
 }
 
+/// Adds the caller's own headers. As in Celery one may stand for a header of the protocol's, save those that say which task it is.
+fn with_own(headers: TaskHeaders, own: Map) -> Result<TaskHeaders> {
+    let refused = |what: &str| Error::config("send", format!("the call's own headers cannot be sent: {what}"));
+    for (name, instead) in [("id", "set the call's task id"), ("task", "name the task itself")] {
+        if own.contains_key(name) {
+            return Err(refused(&format!("header `{name}` says which task it is; {instead} instead")));
+        }
+    }
+    let mut table = Headers::from(headers).to_map();
+    table.extend(own);
+    let headers = Headers::from_map(table);
+    if let Some(reason) = headers.malformed() {
+        return Err(refused(reason));
+    }
+    headers.into_task().map(std::sync::Arc::unwrap_or_clone).map_err(|_| refused("they are no task's"))
+}
+
 struct Encoded {
     body: Vec<u8>,
     argsrepr: String,
@@ -127,7 +146,11 @@ fn encode(args: &dyn CallArgs, format: &dyn Serializer) -> Result<Encoded> {
     let (mut args_repr, mut kwargs_repr) = (ReprWriter::positional(), ReprWriter::keyword());
     args.visit(&mut |name, value| {
         let start = buffer.len();
-        format.encode(value, &mut buffer).map_err(|error| {
+        let encoded = match value {
+            Argument::Typed(value) => format.encode(value, &mut buffer),
+            Argument::Value(value) => format.encode_value(value, &mut buffer),
+        };
+        encoded.map_err(|error| {
             let which =
                 name.map_or_else(|| format!("argument {}", positional.len()), |name| format!("argument `{name}`"));
             Error::new(error.kind(), "encode argument", format!("{which}: {}", error.message())).with_source(error)
@@ -135,11 +158,17 @@ fn encode(args: &dyn CallArgs, format: &dyn Serializer) -> Result<Encoded> {
         match name {
             None => {
                 positional.push(start..buffer.len());
-                args_repr.push(value);
+                match value {
+                    Argument::Typed(value) => args_repr.push(value),
+                    Argument::Value(value) => args_repr.push(value),
+                };
             }
             Some(name) => {
                 keyword.push((name.to_owned(), start..buffer.len()));
-                kwargs_repr.push_named(name, value);
+                match value {
+                    Argument::Typed(value) => kwargs_repr.push_named(name, value),
+                    Argument::Value(value) => kwargs_repr.push_named(name, value),
+                };
             }
         }
         Ok(())

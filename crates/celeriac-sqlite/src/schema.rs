@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use celeriac_core::{Error, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::config::{Durability, SqliteConfig};
@@ -234,6 +235,8 @@ fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connecti
         .map_err(|error| Error::config("open", format!("`{}` cannot be opened", path.display())).with_source(error))?;
     connection.busy_timeout(config.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Else a statement whose table has a partial index is compiled again for each new value that is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let synchronous = match config.durability {
         Durability::Full => "FULL",
         Durability::Normal => "NORMAL",
@@ -243,6 +246,8 @@ fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connecti
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -16_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    // Pages of 4 KiB: fewer and larger checkpoints, each of which waits for the disk.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)

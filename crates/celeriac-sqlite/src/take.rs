@@ -246,11 +246,12 @@ impl Txn<'_> {
 
     /// Ends the holding of a delivery; `None` if it is not held here any more.
     pub(crate) fn release(&mut self, tag: i64) -> Outcome<Option<Place>> {
-        let sql = "DELETE FROM held WHERE owner = ?1 AND tag = ?2 RETURNING message, queue, rank, deliveries, expires";
+        let sql = "SELECT message, queue, rank, deliveries, expires FROM held WHERE owner = ?1 AND tag = ?2";
+        let me = self.my_id();
         let found = self
             .connection
             .prepare_cached(sql)?
-            .query_row((self.my_id(), tag), |row| {
+            .query_row((me, tag), |row| {
                 Ok(Place {
                     message: row.get(0)?,
                     queue: row.get(1)?,
@@ -261,6 +262,8 @@ impl Txn<'_> {
             })
             .optional()?;
         if found.is_some() {
+            // Two statements are quicker than one that returns what it deletes.
+            self.connection.prepare_cached("DELETE FROM held WHERE owner = ?1 AND tag = ?2")?.execute((me, tag))?;
             self.effects.held -= 1;
         }
         Ok(found)

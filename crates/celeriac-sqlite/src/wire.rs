@@ -3,19 +3,122 @@
 //! A byte for the form's version, then values: a byte for the kind, then the content. Lengths and integers take seven bits
 //! a byte, lowest first; signed ones are zigzagged.
 
-use celeriac_core::{Headers, Map, Properties, Value};
+use celeriac_core::{HeaderValue, Headers, Map, Properties, Value};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How deep values may nest before the reader gives up; deeper than any serializer of celeriac accepts.
 const MAX_DEPTH: usize = 256;
 
+/// Names that go as their number, from 1 on; 0 is followed by a name that is not here. New names go to the end.
+const NAMES: [&str; 26] = [
+    "lang",
+    "task",
+    "id",
+    "shadow",
+    "eta",
+    "expires",
+    "group",
+    "group_index",
+    "retries",
+    "timelimit",
+    "root_id",
+    "parent_id",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "ignore_result",
+    "replaced_task_nesting",
+    "stamped_headers",
+    "stamps",
+    "compression",
+    "content_type",
+    "content_encoding",
+    "delivery_mode",
+    "priority",
+    "correlation_id",
+    "reply_to",
+];
+
+/// Stands for the text that the header `id` has: most messages say it three times.
+const SAME_AS_ID: u8 = 16;
+
+/// Headers, then properties: each a list of named values that ends with [`END`]. What a task leaves out is left out.
 pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
+    let mut out = Vec::with_capacity(256);
     out.push(VERSION);
-    put_map(&mut out, &headers.to_map());
-    put_map(&mut out, &properties.to_map());
+    let id = headers.task().map(|task| task.id.as_str());
+    let plain = headers.task().is_some() && headers.malformed().is_none();
+    headers.visit(|name, value| {
+        let left_out = match value {
+            HeaderValue::Null => true,
+            HeaderValue::Map(map) => map.is_empty(),
+            HeaderValue::Value(Value::List(limits)) if name == "timelimit" => limits.iter().all(Value::is_null),
+            _ => false,
+        };
+        if plain && left_out {
+            return;
+        }
+        put_name(&mut out, name);
+        match value {
+            HeaderValue::Null => out.push(0),
+            HeaderValue::Bool(bool) => put(&mut out, &Value::Bool(bool)),
+            HeaderValue::Int(int) => put(&mut out, &Value::Int(int)),
+            HeaderValue::Str(text) if name != "id" => put_text(&mut out, text, id),
+            HeaderValue::Str(text) => put_text(&mut out, text, None),
+            HeaderValue::Map(map) => {
+                out.push(9);
+                put_map(&mut out, map);
+            }
+            HeaderValue::Value(value) => put(&mut out, value),
+        }
+    });
+    out.push(END);
+    let mut text = |name: &str, text: Option<&str>| {
+        if let Some(text) = text {
+            put_name(&mut out, name);
+            put_text(&mut out, text, id);
+        }
+    };
+    text("content_type", properties.content_type.as_deref());
+    text("content_encoding", properties.content_encoding.as_deref());
+    text("correlation_id", properties.correlation_id.as_deref());
+    text("reply_to", properties.reply_to.as_deref());
+    let rest = Properties {
+        delivery_mode: properties.delivery_mode,
+        priority: properties.priority,
+        expiration: properties.expiration,
+        extra: properties.extra.clone(),
+        ..Properties::default()
+    };
+    for (name, value) in &rest.to_map() {
+        put_name(&mut out, name);
+        put(&mut out, value);
+    }
+    out.push(END);
     out
+}
+
+/// Ends a list of named values.
+const END: u8 = 0xff;
+
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    match NAMES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at + 1).ok()) {
+        Some(number) => out.push(number),
+        None => {
+            out.push(0);
+            put_bytes(out, name.as_bytes());
+        }
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str, id: Option<&str>) {
+    if id == Some(text) {
+        out.push(SAME_AS_ID);
+    } else {
+        out.push(6);
+        put_bytes(out, text.as_bytes());
+    }
 }
 
 /// Never fails: what cannot be read is left out.
@@ -24,9 +127,17 @@ pub(crate) fn decode_head(bytes: &[u8]) -> (Headers, Properties) {
     if reader.byte() != Some(VERSION) {
         return (Headers::new(), Properties::default());
     }
-    let headers = reader.map(0).map(Headers::from_map);
-    let properties = if headers.is_some() { reader.map(0).map(Properties::from_map) } else { None };
-    (headers.unwrap_or_default(), properties.unwrap_or_default())
+    let mut headers = Headers::reader();
+    let mut id = None;
+    let whole = reader.named(&mut id, |name, value| headers.put(name, value));
+    let mut table = Map::new();
+    if whole.is_some() {
+        // As far as they can be read.
+        let _ = reader.named(&mut id, |name, value| {
+            table.insert(name, value);
+        });
+    }
+    (headers.finish(), Properties::from_map(table))
 }
 
 pub(crate) fn encode(value: &Value) -> Vec<u8> {
@@ -162,6 +273,32 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.slice()?).ok()
+    }
+
+    /// Reads named values up to [`END`]. `id` is the text that [`SAME_AS_ID`] stands for, once it is known.
+    fn named(&mut self, id: &mut Option<&'a str>, mut see: impl FnMut(&str, Value)) -> Option<()> {
+        loop {
+            let name = match self.byte()? {
+                END => return Some(()),
+                0 => self.text()?,
+                number => NAMES.get(usize::from(number) - 1).copied()?,
+            };
+            let value = match self.rest.first()? {
+                &SAME_AS_ID => {
+                    self.byte()?;
+                    Value::Str((*id)?.to_owned())
+                }
+                // The header comes before all that may repeat it.
+                6 if name == "id" && id.is_none() => {
+                    self.byte()?;
+                    let text = self.text()?;
+                    *id = Some(text);
+                    Value::Str(text.to_owned())
+                }
+                _ => self.value(0)?,
+            };
+            see(name, value);
+        }
     }
 
     fn map(&mut self, depth: usize) -> Option<Map> {
