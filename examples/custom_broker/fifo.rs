@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
 use celeriac::broker::{
     Broker, Capabilities, ConsumeOptions, Consumer, Delivery, DeliveryTag, Destination, ExchangeKind, Outgoing,
-    QueueSpec, Receipt, Requeue, Settle, Settlement, Verb,
+    QueueSpec, Receipt, Requeue, Settle, Settlement, Verb, async_trait,
 };
-use celeriac::core::{Error, ErrorKind, ExchangeName, QueueName, Result};
+use celeriac::core::{Clock, Error, ErrorKind, ExchangeName, QueueName, Result, SystemClock};
 use tokio::sync::Notify;
 
 /// A broker. What it holds goes when it goes.
@@ -75,7 +74,7 @@ impl State {
 
     /// Where a message goes. Nothing is changed, so that a batch can be refused as a whole.
     fn route(&self, outgoing: &Outgoing) -> Result<Vec<QueueName>> {
-        if outgoing.deliver_at.is_some() {
+        if outgoing.deliver_at.is_some_and(|due| due > SystemClock.now()) {
             return Err(Error::unsupported("publish", "this broker has no `delay`"));
         }
         let destination = &outgoing.destination;
@@ -127,12 +126,12 @@ impl Broker for Fifo {
             ("auto_delete", queue.auto_delete),
             ("expires", queue.expires.is_some()),
             ("message_ttl", queue.message_ttl.is_some()),
-            ("priorities", queue.max_priority.is_some()),
+            ("max_priority", queue.max_priority.is_some()),
         ];
         let kinds = queue.bindings.iter().map(|binding| binding.exchange.kind);
         let refused = refused.into_iter().chain(kinds.map(|kind| (kind.as_str(), kind != ExchangeKind::Direct)));
         if let Some((what, _)) = refused.into_iter().find(|(_, wanted)| *wanted) {
-            return Err(Error::unsupported("declare", format!("this broker has no `{what}`")));
+            return Err(Error::unsupported("declare", format!("this broker cannot do `{what}`")));
         }
         if state.queue(&queue.name, queue.durable).durable != queue.durable {
             return Err(Error::config("declare", format!("queue `{}` exists with another `durable`", queue.name)));

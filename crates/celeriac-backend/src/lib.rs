@@ -8,8 +8,8 @@
 
 use std::fmt;
 
-use async_trait::async_trait;
-
+/// What the traits are implemented with; re-exported so that authors need no dependency of their own.
+pub use async_trait::async_trait;
 pub use celeriac_core::{
     Error, ErrorKind, Payload, Result, ResultTuple, StoreResult, TaskFailure, TaskMeta, TaskState,
 };
@@ -19,10 +19,14 @@ use celeriac_core::{RoutingKey, StoreId, TaskId};
 ///
 /// Object safe, and used as `Arc<dyn ResultBackend>`: which one is decided by a URL at run time.
 ///
+/// # Handles
+/// A value that was opened is a handle, its clones and the `Arc`s around it are the same one. Each handle is closed alone, and a system that
+/// is a broker too closes its two halves apart: closing the backend leaves the broker open.
+///
 /// # What every backend holds to
 /// - A record replaces the one before only if [`TaskState::may_become`] says so: a success is final, an ended task does not run again.
 ///   A write that may not happen is passed over, and is no error.
-/// - A record that expired is gone: it is neither fetched nor watched.
+/// - A record that expired is gone: it is not fetched, and a watch that begins later does not see it. `expires` counts from the storing.
 /// - A backend heals lost connections by itself: a call waits, within the caller's own deadline, until it can be answered for.
 #[async_trait]
 pub trait ResultBackend: fmt::Debug + Send + Sync + 'static {
@@ -50,29 +54,30 @@ pub trait ResultBackend: fmt::Debug + Send + Sync + 'static {
     /// The records of `ids`, in the same order; `None` where nothing is stored.
     ///
     /// # Errors
-    /// [`ErrorKind::Malformed`] naming the task whose record cannot be read; [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Malformed`] naming the task whose record cannot be read; [`ErrorKind::Unavailable`] if the backend gave up, or
+    /// is closed.
     async fn fetch(&self, ids: &[TaskId]) -> Result<Vec<Option<TaskMeta>>>;
 
     /// Watches one task: first the record that is there, if any, then every one that follows. No final record is missed, whether it is
     /// stored before, while or after this is called.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Unavailable`] if the backend gave up, or is closed.
     async fn watch(&self, id: &TaskId) -> Result<Box<dyn Watch>>;
 
-    /// Forgets `ids`: their records are gone. An id without a record is no error.
+    /// Forgets `ids`: their records are gone, and bind nobody: see [`Watch::next`] for those who watch. An id without a record is no error.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Unavailable`] if the backend gave up, or is closed.
     async fn forget(&self, ids: &[TaskId]) -> Result<()>;
 
     /// Deletes the records that have expired, and tells how many. Backends that expire by themselves return 0.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Unavailable`] if the backend gave up, or is closed.
     async fn sweep(&self) -> Result<u64>;
 
-    /// Flushes and releases the connection. Every later call fails with [`ErrorKind::Unavailable`]; a pending [`Watch::next`] ends with
+    /// Closes this handle: flushes, and releases the connection. Every later call fails with [`ErrorKind::Unavailable`]; a pending [`Watch::next`] ends with
     /// it. Closing again does nothing.
     ///
     /// # Errors
@@ -85,7 +90,10 @@ pub trait ResultBackend: fmt::Debug + Send + Sync + 'static {
 pub trait Watch: fmt::Debug + Send + 'static {
     /// Waits for the next record. Records between two calls may be left out, save the last: whoever is slow sees the newest.
     ///
-    /// After a final record ([`TaskState::is_ready`]) nothing follows, and the call waits for ever.
+    /// A record that is forgotten, or expires, between its storing and this call is yielded or left out: both may be. If it is left out, the
+    /// watch goes on with what is stored later.
+    ///
+    /// After a final record ([`TaskState::is_ready`]) was yielded nothing follows, and the call waits for ever.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] once the backend is closed; [`ErrorKind::Malformed`] for a record that cannot be read.

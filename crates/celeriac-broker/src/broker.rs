@@ -13,6 +13,13 @@ use crate::queue::QueueSpec;
 ///
 /// Object safe, and used as `Arc<dyn Broker>`: which one is decided by a URL at run time. The crate's page states the guarantees that hold
 /// for every method.
+///
+/// Every broker has the default exchange and direct exchanges; what else there may be is in [`Capabilities`].
+///
+/// # Handles
+/// A value that was opened is a handle, its clones and the `Arc`s around it are the same one. Several handles may be open on one store, in
+/// one process or in many: each holds its own deliveries, and is closed alone. A system that is a result backend too closes its two halves
+/// apart: closing the broker leaves the backend open.
 #[async_trait]
 pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// What this broker can do. Constant for the life of the broker.
@@ -26,25 +33,33 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 
     /// Creates `queue`, its exchanges and its bindings where they do not exist.
     ///
-    /// Declaring the same again changes nothing. Publishing to the default exchange and consuming declare a plain durable queue by
+    /// Declaring the same again changes nothing. A queue exists otherwise if any field but `bindings` differs; bindings add up, and none is
+    /// ever taken away. Publishing to the default exchange and consuming take a queue as it is, or declare a plain durable one by
     /// themselves, so that only queues with wishes of their own need this call.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the option, if the queue or an exchange exists otherwise or an entry of
-    /// `arguments` is not known; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) naming the capability that is missing.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the option, if the queue exists otherwise, an exchange exists with another
+    /// kind, or an entry of `arguments` is not known.
+    ///
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) naming what this broker cannot do: the kind of an exchange without its
+    /// capability; `max_priority` without [`Capabilities::priorities`]; `message_ttl` without [`Capabilities::expiration`]; `auto_delete`
+    /// and `expires`, for which there is no capability. `durable` is never refused.
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
     async fn declare(&self, queue: &QueueSpec) -> Result<()>;
 
     /// Publishes `batch`, in order. `Ok` means that the broker answers for every message: it survives what the broker promises to survive
     /// ([`Capabilities::durable`]).
     ///
     /// A message to the default exchange goes to the queue that the routing key names; other exchanges copy it to every queue whose
-    /// binding matches. A message with [`Outgoing::deliver_at`] in the future is kept by the broker until then.
+    /// binding matches. A message with [`Outgoing::deliver_at`] in the future is kept by the broker until then; one with an instant that is
+    /// past is delivered at once, by every broker.
     ///
     /// # Errors
-    /// Then no message of the batch is published, or it is not known which: `publish` may be called again, and may duplicate.
+    /// Then none of the batch, a first part of it or all of it may be published: `publish` may be called again, and may duplicate.
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an exchange that was never declared or a key that no queue is bound to on a
     /// direct or topic exchange; [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for a message over the broker's limit;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for `deliver_at` without [`Capabilities::delay`];
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a `deliver_at` in the future without [`Capabilities::delay`];
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
     ///
     /// # Cancel safety
@@ -54,27 +69,29 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Starts to consume.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if no queue is named; as [`Broker::declare`] for the queues.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if no queue is named; [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if
+    /// the broker gave up, or is closed.
     async fn consume(&self, options: ConsumeOptions) -> Result<Box<dyn Consumer>>;
 
     /// The number of messages in `queue` that wait for a consumer: neither those held by one nor those that are not due yet. 0 for a queue
     /// that does not exist.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
     async fn depth(&self, queue: &QueueName) -> Result<u64>;
 
     /// Drops the messages of `queue` that wait, due or not, and tells how many. Those held by a consumer stay. 0 for a queue that does not
     /// exist.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
     async fn purge(&self, queue: &QueueName) -> Result<u64>;
 
-    /// Flushes what was published and settled, gives up what this broker's consumers still hold, and releases the connection.
+    /// Closes this handle: flushes what was published and settled, gives up what its consumers still hold, and releases the connection.
     ///
-    /// Every later call fails with [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable); a pending `recv` ends with it. Closing again
-    /// does nothing.
+    /// Every later call fails with [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable); a pending `recv` ends with it. Settling what
+    /// was given up does nothing: see [`Settle::settle`](crate::Settle::settle). Closing again does nothing. Other handles, and the result
+    /// backend on the same store, stay open: see [Handles](Broker#handles).
     ///
     /// # Errors
     /// If the flush failed.
@@ -101,28 +118,32 @@ pub trait Consumer: fmt::Debug + Send + 'static {
     /// Dropping the consumer does the same, without telling whether it worked.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed; the consumer is gone all the same.
     async fn cancel(self: Box<Self>) -> Result<()>;
 }
 
-/// What a broker can do. What it cannot do is refused with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), never left out
-/// silently.
+/// What a broker can do. What it cannot do is refused with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), naming it.
+///
+/// Hints are the exception. They are accepted by every broker, kept with the message, and have no effect on one that cannot follow them:
+/// the properties `priority` without [`Capabilities::priorities`] and `expiration` without [`Capabilities::expiration`]; `delivery_mode` and
+/// [`QueueSpec::durable`] without [`Capabilities::durable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// [`Outgoing::deliver_at`] and [`Delivery::park`]: the broker keeps messages until they are due.
+    /// [`Outgoing::deliver_at`] in the future and [`Delivery::park`]: the broker keeps messages until they are due.
     pub delay: bool,
     /// [`Delivery::delivery_count`] is known, and survives the death of the consumer.
     pub delivery_count: bool,
-    /// Messages survive the broker's restart.
+    /// Messages survive the broker's restart. Those of a queue that is not [durable](QueueSpec::durable), or published as transient, need not.
     pub durable: bool,
     /// Queues can be bound to exchanges of kind [`ExchangeKind::Fanout`](crate::ExchangeKind::Fanout).
     pub fanout: bool,
-    /// More urgent messages overtake; at least ten levels.
+    /// More urgent messages overtake, at least ten levels; and [`QueueSpec::max_priority`].
     pub priorities: bool,
     /// Queues can be bound to exchanges of kind [`ExchangeKind::Topic`](crate::ExchangeKind::Topic).
     pub topic: bool,
-    /// A message whose [`expiration`](celeriac_core::Properties::expiration) has passed is dropped instead of delivered.
+    /// A message whose [`expiration`](celeriac_core::Properties::expiration) has passed is dropped instead of delivered; and
+    /// [`QueueSpec::message_ttl`]. An `expiration` counts from the publishing, also of a message that is delayed or comes back.
     pub expiration: bool,
 }
 
@@ -164,7 +185,8 @@ pub struct Outgoing {
     pub message: Message,
     /// Where it goes.
     pub destination: Destination,
-    /// Not to be delivered before this instant; at once when `None` or past.
+    /// Not to be delivered before this instant, by the broker's clock; at once when `None` or past. In the future it needs
+    /// [`Capabilities::delay`].
     pub deliver_at: Option<Timestamp>,
 }
 

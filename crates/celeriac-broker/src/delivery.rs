@@ -7,14 +7,15 @@ use celeriac_core::{Error, ExchangeName, Message, QueueName, Result, RoutingKey,
 
 use crate::settle::{Completion, Settle, Settlement, Verb};
 
-/// Names a delivery within one [`Settle`].
+/// Names a delivery within one [`Settle`], which is best shared by all consumers of a handle: [`settle_all`] makes one call for receipts of
+/// the same `Settle`, and one more wherever it changes. No tag is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryTag(pub u64);
 
 /// What becomes of a rejected message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Requeue {
-    /// It goes back to its queue, before the others of its priority.
+    /// It goes back to its queue, before the others of its priority; messages that came back keep their old order.
     Yes,
     /// It is dropped, or dead-lettered where the broker is told to.
     No,
@@ -34,9 +35,10 @@ pub struct Delivery {
     pub exchange: ExchangeName,
     /// The routing key it was published with.
     pub routing_key: RoutingKey,
-    /// Whether it may have been delivered before.
+    /// Whether it may have been delivered before. Deliveries that ended by [parking](Delivery::park) do not count.
     pub redelivered: bool,
-    /// How many times it has been delivered, this one included; `None` if the broker does not count.
+    /// How many times it has been delivered, this one included, those that ended by [parking](Delivery::park) not; `None` if the broker does
+    /// not count.
     pub delivery_count: Option<u32>,
     receipt: Receipt,
 }
@@ -93,8 +95,11 @@ impl Delivery {
 
     /// Done: the message is not delivered again.
     ///
+    /// If the delivery is not held any more (its lease was lost, its broker closed), this does nothing: the message is another's by now.
+    ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable); the message then will be delivered again.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up; the message then will be delivered again. Once the
+    /// broker is closed, either that or `Ok`.
     pub async fn ack(self) -> Result<()> {
         self.receipt.settle(Verb::Ack).await
     }
@@ -107,11 +112,11 @@ impl Delivery {
         self.receipt.settle(Verb::Reject(requeue)).await
     }
 
-    /// Hands the message back to the broker, to be delivered again at `until`. The delivery does not count as one.
+    /// Hands the message back to the broker, to be delivered again at `until`, at once if that is past. The delivery does not count as one.
     ///
     /// # Errors
     /// As [`Delivery::ack`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without
-    /// [`Capabilities::delay`](crate::Capabilities::delay): the message then is handed back at once.
+    /// [`Capabilities::delay`](crate::Capabilities::delay), whatever `until` says: the message then is handed back at once.
     pub async fn park(self, until: Timestamp) -> Result<()> {
         self.receipt.settle(Verb::Park(until)).await
     }
@@ -120,7 +125,8 @@ impl Delivery {
     ///
     /// # Errors
     /// As [`Delivery::ack`]: the result then is not stored, what follows is not published, and the message will be delivered again.
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a result is given to a broker that stores none.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a result is given to a broker that stores none; as
+    /// [`Broker::publish`](crate::Broker::publish) for what follows.
     pub async fn complete(self, done: Completion) -> Result<()> {
         self.receipt.settle(Verb::Complete(Box::new(done))).await
     }

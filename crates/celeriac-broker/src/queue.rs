@@ -21,15 +21,15 @@ pub struct QueueSpec {
     pub name: QueueName,
     /// The exchanges that feed it, and by which keys. The default exchange always does, by the queue's name.
     pub bindings: Vec<Binding>,
-    /// Whether the queue survives the broker's restart. Default yes.
+    /// Whether the queue survives the broker's restart, where anything does. Default yes.
     pub durable: bool,
-    /// Whether the queue goes when its last consumer goes. Default no.
+    /// Whether the queue, with all that waits in it, goes when its last consumer goes. Default no.
     pub auto_delete: bool,
-    /// The highest priority that the queue keeps apart; `None` leaves it to the broker.
+    /// The highest priority that the queue keeps apart: more urgent messages count as that. `None` leaves it to the broker.
     pub max_priority: Option<u8>,
-    /// How long a message may wait; for ever when `None`.
+    /// How long a message may wait, from its publishing, or from when it was due if it was delayed; for ever when `None`.
     pub message_ttl: Option<Duration>,
-    /// How long the queue may stay without consumers; for ever when `None`.
+    /// How long the queue may stay without consumers, at least; for ever when `None`.
     pub expires: Option<Duration>,
     /// Arguments for one broker alone, such as RabbitMQ's `x-queue-type`. A broker refuses those it does not know.
     pub arguments: Map,

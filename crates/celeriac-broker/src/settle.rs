@@ -10,23 +10,33 @@ use crate::delivery::{DeliveryTag, Requeue};
 
 /// The settling half of a broker: many deliveries at a time.
 ///
-/// Users settle through [`Delivery`](crate::Delivery) and [`settle_all`](crate::settle_all); this is what a broker implements.
+/// Users settle through [`Delivery`](crate::Delivery) and [`settle_all`](crate::settle_all); this is what a broker implements, once for a
+/// handle and all its consumers: only receipts of the same `Settle` are settled together.
 #[async_trait]
 pub trait Settle: fmt::Debug + Send + Sync + 'static {
     /// Carries out `batch`, in order, each settlement wholly or not at all.
     ///
-    /// `Ok` means all of it is done, and `batch` may be left in any state. A tag that is not held any more (its lease was lost, its
-    /// broker closed) is passed over: the message is another's by now, so neither result nor follow-ups are written.
+    /// `Ok` means all of it is done, and `batch` may be left in any state. A tag that is not held any more (its lease was lost) is passed
+    /// over, before its verb is looked at: the message is another's by now, so neither result nor follow-ups are written. Once the broker is
+    /// closed nothing is held: all of it is passed over, or refused as [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), and no
+    /// message is touched.
     ///
     /// # Errors
-    /// `batch` then holds, in order, what was *not* done, to be tried again.
+    /// `batch` then holds what was *not* done, to be tried again: the settlement that failed and all after it, in their order. The order
+    /// matters: `settle_all` goes by it.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for [`Verb::Park`] without
+    ///   [`Capabilities::delay`](crate::Capabilities::delay), for a [`Completion::result`] that the broker does not store, and for a verb
+    ///   that this broker does not know: `Verb` may grow, and the wildcard arm belongs here.
+    /// - As [`Broker::publish`](crate::Broker::publish) for a message of [`Completion::next`], such as one that cannot be routed or is too
+    ///   large; and as the result backend's `store` for [`Completion::result`].
+    /// - [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up.
     ///
     /// # Cancel safety
     /// Not cancel safe: what was under way may or may not be done.
     async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()>;
 
-    /// Hands one delivery back without waiting, because its receipt was dropped. Must not block and must not fail: what cannot be handed
-    /// back now comes back when its holder's lease ends.
+    /// Hands one delivery back without waiting, as if rejected with [`Requeue::Yes`], because its receipt was dropped. Must not block and must
+    /// not fail: what cannot be handed back now comes back when its holder's lease ends. A tag that is not held is passed over.
     fn abandon(&self, tag: DeliveryTag);
 }
 
@@ -47,7 +57,8 @@ pub enum Verb {
     Ack,
     /// Refused.
     Reject(Requeue),
-    /// To be delivered again at this instant; this delivery is not counted.
+    /// To be delivered again at this instant, at once if it is past; this delivery is not counted. Needs
+    /// [`Capabilities::delay`](crate::Capabilities::delay), whatever the instant.
     Park(Timestamp),
     /// Done, with what follows.
     Complete(Box<Completion>),

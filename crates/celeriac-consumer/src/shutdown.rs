@@ -51,6 +51,11 @@ impl Signals {
         Ok(Self {})
     }
 
+    /// As [`Signals::listen`], or `None` where there is no tokio runtime to listen on yet.
+    pub(crate) fn listen_early() -> Option<std::io::Result<Self>> {
+        tokio::runtime::Handle::try_current().is_ok().then(Self::listen)
+    }
+
     pub(crate) async fn next(&mut self) {
         #[cfg(unix)]
         // CANCEL SAFETY: receiving a signal is cancel safe.

@@ -1,5 +1,6 @@
 //! The worker: fetches, hands to its slots, and stops in order.
 
+use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use celeriac_broker::{ConsumeOptions, Consumer, Receipt, Requeue, Verb, settle_all};
 use celeriac_core::{Clock, Error, Result, SystemClock};
 use celeriac_producer::Producer;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -92,7 +93,7 @@ impl WorkerBuilder {
             room: Notify::new(),
             low_water: AtomicUsize::new(0),
         };
-        Ok(Worker { shared: Arc::new(shared) })
+        Ok(Worker { shared: Arc::new(shared), started: watch::Sender::new(false) })
     }
 }
 
@@ -100,6 +101,8 @@ impl WorkerBuilder {
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
+    /// Whether it consumes; dropped when it has ended.
+    started: watch::Sender<bool>,
 }
 
 impl Worker {
@@ -120,24 +123,56 @@ impl Worker {
         self.shared.shutdown.clone()
     }
 
+    /// Tells when it has begun to consume: `true` then, `false` if it ended before. Ask for it before the worker is run.
+    ///
+    /// From then on it gets what is sent to its queues; what was sent earlier waits for it.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn run(worker: celeriac_consumer::Worker) {
+    /// let started = worker.started();
+    /// let running = tokio::spawn(worker.run_until_signal());
+    /// if started.await {
+    ///     println!("ready");
+    /// }
+    /// # let _ = running;
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    #[must_use = "a future does nothing unless it is awaited"]
+    pub fn started(&self) -> impl Future<Output = bool> + Send + use<> {
+        let mut started = self.started.subscribe();
+        async move { started.wait_for(|started| *started).await.is_ok() }
+    }
+
     /// Runs until SIGTERM or SIGINT, or until its handle stops it. The first stops it warm, a second one cold: see [`ShutdownHandle`].
+    ///
+    /// Signals are listened to from this call on, not only once the future is polled; when it is called outside of a tokio runtime, once it
+    /// is polled. A signal that comes earlier ends the process, as it does any.
     ///
     /// # Errors
     /// What [`Broker::consume`](celeriac_broker::Broker::consume) returns at the start. Once it works, it goes on through every error that
     /// waiting may cure.
-    pub async fn run_until_signal(self) -> Result<()> {
-        let mut signals = Signals::listen()
-            .map_err(|error| Error::unexpected("run worker", "signals cannot be listened to").with_source(error))?;
-        let handle = self.handle();
-        let listener = tokio::spawn(async move {
-            loop {
-                signals.next().await;
-                handle.shutdown();
-            }
-        });
-        let outcome = self.run().await;
-        listener.abort();
-        outcome
+    #[must_use = "a future does nothing unless it is awaited"]
+    pub fn run_until_signal(self) -> impl Future<Output = Result<()>> + Send {
+        let early = Signals::listen_early();
+        async move {
+            let signals = early.unwrap_or_else(Signals::listen);
+            let mut signals = signals
+                .map_err(|error| Error::unexpected("run worker", "signals cannot be listened to").with_source(error))?;
+            let handle = self.handle();
+            // Lives in a set, so that it ends with this future.
+            let mut listening = JoinSet::new();
+            listening.spawn(async move {
+                loop {
+                    signals.next().await;
+                    handle.shutdown();
+                }
+            });
+            self.run().await
+        }
     }
 
     /// Runs until its handle stops it.
@@ -148,8 +183,9 @@ impl Worker {
     /// # Cancel safety
     /// Dropping the future is a cold shutdown without its order: what runs is dropped, and every message is handed back.
     pub async fn run(self) -> Result<()> {
-        let shared = self.shared;
+        let Self { shared, started } = self;
         let consumer = consume(&shared).await?;
+        started.send_replace(true);
         tracing::info!(name = %shared.name, queues = ?shared.config.queues, concurrency = shared.config.concurrency, "worker started");
 
         let (sender, receiver) = mpsc::channel::<Done>(UNSETTLED);

@@ -26,7 +26,7 @@
 //! # Order, exactly
 //! Within one queue: the higher [`Priority`](celeriac_core::Priority) first; then messages that came back (dropped, rejected with
 //! requeue, parked and due, of a closed handle), in the order they first came in; then the others, in the order they came in. A message
-//! with a delay comes in when it is due. Its `expiration` counts from its publishing.
+//! with a delay comes in when it is due.
 //!
 //! # Time
 //! Every decision by time asks the store's [`Clock`](celeriac_core::Clock). With a clock of your own, call [`MemoryStore::wake`] after

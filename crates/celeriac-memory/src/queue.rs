@@ -102,18 +102,17 @@ impl Queue {
     /// Takes a new message in. Whether it has to wait, and is the first that will be due.
     pub(crate) fn push(&mut self, stored: Arc<Stored>, due: Option<Timestamp>, now: Timestamp) -> bool {
         let priority = stored.message.priority().0;
-        let ttl = match (stored.message.properties.expiration, self.spec.message_ttl) {
-            (Some(own), Some(queue)) => Some(own.min(queue)),
-            (own, queue) => own.or(queue),
-        };
+        let due = due.filter(|due| *due > now);
+        let own = stored.message.properties.expiration.map(|own| now + own);
+        let queues = self.spec.message_ttl.map(|ttl| due.unwrap_or(now) + ttl);
         let entry = Entry {
             stored,
             seq: self.take_seq(),
             priority: self.spec.max_priority.map_or(priority, |max| priority.min(max)),
             deliveries: 0,
-            expires: ttl.map(|ttl| now + ttl),
+            expires: own.into_iter().chain(queues).min(),
         };
-        match due.filter(|due| *due > now) {
+        match due {
             Some(due) => self.delay(due, entry, false),
             None => {
                 self.add_fresh(entry);

@@ -42,13 +42,13 @@ impl Handle {
 
     /// Whether a settlement can be carried out wholly.
     fn check(&self, state: &State, settlement: &Settlement) -> Result<()> {
+        // Passed over if it is not held, whatever it says.
+        if state.held.get(&settlement.tag.0).is_none_or(|held| held.handle != self.id) {
+            return Ok(());
+        }
         match &settlement.verb {
             Verb::Ack | Verb::Reject(_) | Verb::Park(_) => Ok(()),
             Verb::Complete(done) => {
-                // Passed over if it is not held, whatever it says.
-                if state.held.get(&settlement.tag.0).is_none_or(|held| held.handle != self.id) {
-                    return Ok(());
-                }
                 let Completion { result, next, .. } = &**done;
                 if let Some(result) = result {
                     self.shared.check_result(result)?;

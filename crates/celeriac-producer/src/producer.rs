@@ -163,7 +163,7 @@ impl Producer {
     /// Sends many tasks of one output type at once, in order. Much cheaper than one by one.
     ///
     /// # Errors
-    /// As [`Producer::send`]. If a call is at fault none is sent.
+    /// As [`Producer::send`]. If a call is at fault none is sent, and the error names it by its index, from 0: `call 3 of the batch: ...`.
     pub async fn send_batch<C: IntoCall>(
         &self,
         calls: impl IntoIterator<Item = C>,
@@ -171,8 +171,9 @@ impl Producer {
         let (mut batch, mut results) = (Vec::new(), Vec::new());
         {
             let sender = self.sender(None);
-            for call in calls {
-                let Prepared { id, ignore_result, outgoing } = prepare(call.into_call(), &sender)?;
+            for (index, call) in calls.into_iter().enumerate() {
+                let prepared = prepare(call.into_call(), &sender).map_err(|error| of_batch(index, &error))?;
+                let Prepared { id, ignore_result, outgoing } = prepared;
                 batch.push(outgoing);
                 results.push(self.expect(id, ignore_result));
             }
@@ -232,5 +233,33 @@ impl Producer {
                 format!("the broker did not confirm {count} task(s) within {deadline:?}; they may have been sent"),
             )),
         }
+    }
+}
+
+/// The error of one call among many, with its sources as text.
+fn of_batch(index: usize, error: &Error) -> Error {
+    let report = error.report();
+    let reason = report.strip_prefix(&format!("{}: {}: ", error.operation(), error.kind())).unwrap_or(&report);
+    Error::new(error.kind(), error.operation(), format!("call {index} of the batch: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use celeriac_core::Signature;
+    use celeriac_memory::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_at_fault_is_named_by_its_index_and_nothing_is_sent() {
+        let store = MemoryStore::new();
+        let config = ProducerConfig { max_body_bytes: 500, ..ProducerConfig::default() };
+        let producer = Producer::builder(Arc::new(store.clone())).config(config).build().unwrap();
+        let calls = [1, 1, 1, 1000].map(|size| Signature::named("add").arg("x".repeat(size)));
+        let alone = producer.send(calls[3].clone()).await.unwrap_err();
+        let error = producer.send_batch(calls).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert_eq!(error.message(), format!("call 3 of the batch: {}", alone.message()));
+        assert_eq!(store.depth(&QueueName::DEFAULT).await.unwrap(), 0);
     }
 }

@@ -195,8 +195,10 @@ suite! { ($) backend, BackendBehaviour,
         "forgetting an id without a record is no error";
     ending::after_forgetting_a_task_starts_anew:
         "a forgotten record binds nobody: any state may be stored, and a new watch sees only that";
+    ending::a_watch_goes_on_after_a_record_was_forgotten:
+        "a record forgotten before `next` is yielded or left out, and the watch goes on with what is stored later";
     ending::an_expired_record_is_gone:
-        "a record that expired is neither fetched nor watched";
+        "a record that expired is not fetched, and a watch that begins later does not see it";
     ending::an_expired_record_binds_nobody:
         "what is stored after a record expired is not held to its state";
     ending::sweeping_leaves_what_has_not_expired:

@@ -177,6 +177,8 @@ suite! { ($) broker, BrokerBehaviour,
         "a batch is published in order, whichever queues its messages go to";
     order::a_message_that_came_back_goes_first:
         "a message handed back or redelivered goes before the others of its priority";
+    order::messages_that_came_back_keep_their_order:
+        "messages handed back go before the others of their priority, in their old order";
     order::more_urgent_messages_overtake needs priorities:
         "higher priority first, at least ten levels; then first in, first out";
     order::priorities_hold_within_one_recv needs priorities:
@@ -237,26 +239,32 @@ suite! { ($) broker, BrokerBehaviour,
         "a message with `deliver_at` in the future is kept until then, and delivered then";
     time::a_waiting_recv_gets_a_message_when_it_is_due needs delay:
         "a `recv` that waits already gets a message when it is due";
-    time::a_message_due_in_the_past_is_delivered_at_once needs delay:
-        "a message whose `deliver_at` is past is delivered at once";
+    time::a_message_due_in_the_past_is_delivered_at_once:
+        "a message whose `deliver_at` is past is delivered at once, also by a broker that cannot delay";
     time::delayed_messages_come_when_they_are_due needs delay:
         "of several delayed messages, each comes at its own time, and others pass them";
+    time::a_due_message_goes_before_what_is_published_later needs delay:
+        "a message that was delayed or parked goes, once due, before those published after that instant";
     time::a_far_due_time_is_kept needs delay:
         "a `deliver_at` many years away is kept, and delays nothing else";
     time::a_parked_message_comes_back_when_it_is_due needs delay:
         "a parked message is delivered again at its instant, not before";
     time::parking_does_not_count needs delay:
-        "a delivery that ended by parking is not counted";
+        "a delivery that ended by parking is not counted, and does not make the next one redelivered";
     time::parking_until_the_past_hands_it_back_at_once needs delay:
         "a message parked until an instant that is past is delivered again at once";
     time::deliver_at_without_delay_is_unsupported without delay:
-        "`deliver_at` is refused as `Unsupported` by a broker that cannot delay, and nothing is published";
+        "`deliver_at` in the future is refused as `Unsupported` by a broker that cannot delay, and nothing is published";
     time::park_without_delay_is_unsupported without delay:
-        "`park` is refused as `Unsupported` by a broker that cannot delay, and the message is handed back at once";
+        "`park` is refused as `Unsupported` by a broker that cannot delay, whatever the instant, and left to be settled otherwise";
     time::an_expired_message_is_dropped needs expiration:
         "a message whose `expiration` has passed is dropped instead of delivered";
     time::a_queue_drops_what_waited_too_long needs expiration:
         "a message that waited longer than its queue's `message_ttl` is dropped instead of delivered";
+    time::expiration_counts_from_publishing needs expiration:
+        "`expiration` counts from the publishing, also of a delayed message; `message_ttl` from when it was due";
+    time::hints_that_cannot_be_followed_have_no_effect:
+        "`priority`, `expiration` and `delivery_mode` of a message are accepted and kept by every broker";
 
     // Queues.
     queues::depth_counts_what_waits:
@@ -273,6 +281,16 @@ suite! { ($) broker, BrokerBehaviour,
         "declaring a queue again as it is changes nothing";
     queues::declaring_a_queue_otherwise_is_refused:
         "declaring a queue with an option other than it has is a `Config` error naming the option";
+    queues::bindings_add_up:
+        "declaring a queue with other bindings adds them to those it has";
+    queues::max_priority_without_priorities_is_unsupported without priorities:
+        "`max_priority` is refused as `Unsupported`, by name, by a broker without priorities";
+    queues::message_ttl_without_expiration_is_unsupported without expiration:
+        "`message_ttl` is refused as `Unsupported`, by name, by a broker without expiration";
+    queues::auto_delete_is_obeyed_or_refused:
+        "a queue with `auto_delete` goes with its last consumer, or is refused as `Unsupported`, by name";
+    queues::expires_is_known_or_refused:
+        "a queue that `expires` stays at least so long, or is refused as `Unsupported`, by name";
     queues::an_unknown_argument_is_refused_by_name:
         "an entry of `arguments` that the broker does not know is a `Config` error naming it";
 
@@ -282,7 +300,7 @@ suite! { ($) broker, BrokerBehaviour,
     routing::an_unroutable_key_is_not_found:
         "a routing key that no queue of a direct exchange is bound by is `NotFound`";
     routing::a_batch_that_cannot_be_routed_publishes_nothing_unseen:
-        "if a batch fails, the messages before the failing one may be published, those after it never alone";
+        "if a batch fails, none, a first part or all that can be may be published";
     routing::a_direct_exchange_routes_by_its_keys:
         "a direct exchange routes to the queues bound by exactly the routing key";
     routing::a_fanout_exchange_copies_to_every_queue needs fanout:
@@ -306,7 +324,7 @@ suite! { ($) broker, BrokerBehaviour,
     completion::a_completion_that_cannot_be_done_hands_the_message_back:
         "a completion that fails acknowledges nothing: the message is delivered again";
     completion::a_failed_settlement_keeps_those_after_it:
-        "a batch that fails in the middle reports, in order, what was not done";
+        "a batch that fails in the middle reports, in order, what failed and all after it, and none of that is done";
     completion::a_result_without_a_store_is_unsupported:
         "a completion with a result is `Unsupported` on a broker that stores none, and the message stays";
     completion::a_completion_stores_its_result:
@@ -324,7 +342,11 @@ suite! { ($) broker, BrokerBehaviour,
     closing::held_deliveries_come_back_after_close:
         "what a closed broker's consumers held is delivered again, to another handle";
     closing::settling_after_close_is_passed_over:
-        "settling a delivery after its broker was closed does not touch the message, which is another's by now";
+        "settling after the close is passed over, whatever the verb, or `Unavailable`: message, result and follow-ups are not touched";
+    closing::closing_one_handle_leaves_the_others:
+        "closing a handle closes no other";
+    closing::closing_the_broker_leaves_the_backend:
+        "closing a broker does not close the result backend on its store";
     closing::messages_cross_from_one_handle_to_another:
         "what one handle publishes, a consumer waiting on another handle receives";
     closing::messages_survive_a_reopening needs durable:

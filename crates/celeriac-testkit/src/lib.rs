@@ -21,7 +21,7 @@
 //! # Writing your own
 //! 1. Implement the traits: [`Broker`], [`Consumer`] and [`Settle`] of `celeriac-broker`, [`ResultBackend`] and [`Watch`] of
 //!    `celeriac-backend`, or [`Serializer`] of `celeriac-serializer`. Their pages are the contract; the suites hold you to it and to nothing
-//!    else. `celeriac-memory` is the shortest complete example.
+//!    else. The page of `celeriac-broker` has a skeleton, `examples/custom_broker` is the shortest complete broker.
 //! 2. Say in `capabilities` what you cannot do. Behaviours that need it print `skipped: ... needs capability ...`, also when tests pass,
 //!    and you are held to refusing it as `Unsupported` instead.
 //! 3. Write the test file above. The closure opens a handle: on a new store, or on one that others use at the same time, for all queues,

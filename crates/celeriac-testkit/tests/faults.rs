@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_backend::{BackendCapabilities, ResultBackend, StoreResult, TaskMeta, Watch};
 use celeriac_broker::{
-    Broker, Capabilities, ConsumeOptions, Consumer, Delivery, Outgoing, QueueSpec, Result, Verb, settle_all,
+    Broker, Capabilities, ConsumeOptions, Consumer, Delivery, Error, Outgoing, QueueSpec, Result, Verb, settle_all,
 };
 use celeriac_core::{QueueName, TaskId};
 use celeriac_memory::MemoryStore;
@@ -21,11 +21,15 @@ enum Fault {
     AcksOnReceipt,
     CountsHeld,
     DeniesDelay,
+    DeniesExpiration,
+    DeniesPriorities,
     IgnoresArguments,
     IgnoresClose,
     IgnoresLimit,
     LosesBodies,
     OverwritesSuccess,
+    RefusesThePast,
+    ReplacesBindings,
     ReversesBatches,
     SwapsIds,
     WatchesTooLate,
@@ -40,6 +44,8 @@ impl Broker for Faulty {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Broker::capabilities(&self.0);
         capabilities.delay &= self.1 != Fault::DeniesDelay;
+        capabilities.expiration &= self.1 != Fault::DeniesExpiration;
+        capabilities.priorities &= self.1 != Fault::DeniesPriorities;
         capabilities
     }
 
@@ -48,12 +54,18 @@ impl Broker for Faulty {
         if self.1 == Fault::IgnoresArguments {
             queue.arguments = celeriac_core::Map::new();
         }
+        if self.1 == Fault::ReplacesBindings && self.0.depth(&queue.name).await? > 0 {
+            queue.bindings.clear();
+        }
         self.0.declare(&queue).await
     }
 
     async fn publish(&self, mut batch: Vec<Outgoing>) -> Result<()> {
         match self.1 {
             Fault::ReversesBatches => batch.reverse(),
+            Fault::RefusesThePast if batch.iter().any(|one| one.deliver_at.is_some()) => {
+                return Err(Error::unsupported("publish", "a delay"));
+            }
             Fault::LosesBodies => batch.iter_mut().for_each(|one| one.message.body.truncate(1000)),
             _ => {}
         }
@@ -206,11 +218,18 @@ async fn a_fault_in_a_broker_breaks_the_behaviour_that_names_it() {
         (Fault::AcksOnReceipt, "a_dropped_delivery_comes_back"),
         (Fault::CountsHeld, "depth_counts_what_waits"),
         (Fault::DeniesDelay, "deliver_at_without_delay_is_unsupported"),
+        (Fault::DeniesDelay, "park_without_delay_is_unsupported"),
+        (Fault::DeniesExpiration, "hints_that_cannot_be_followed_have_no_effect"),
+        (Fault::DeniesExpiration, "message_ttl_without_expiration_is_unsupported"),
+        (Fault::DeniesPriorities, "hints_that_cannot_be_followed_have_no_effect"),
+        (Fault::DeniesPriorities, "max_priority_without_priorities_is_unsupported"),
         (Fault::IgnoresArguments, "an_unknown_argument_is_refused_by_name"),
         (Fault::IgnoresClose, "calls_after_close_are_unavailable"),
         (Fault::IgnoresClose, "close_ends_a_pending_recv"),
         (Fault::IgnoresLimit, "recv_returns_at_most_its_limit_and_never_nothing"),
         (Fault::LosesBodies, "a_body_of_any_bytes_arrives_unchanged"),
+        (Fault::RefusesThePast, "a_message_due_in_the_past_is_delivered_at_once"),
+        (Fault::ReplacesBindings, "bindings_add_up"),
         (Fault::ReversesBatches, "a_batch_is_published_in_order"),
     ] {
         assert!(broker_holds(Fault::None, name).await, "{name} holds without a fault");

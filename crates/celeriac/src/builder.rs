@@ -15,7 +15,7 @@ use celeriac_serializer::{Serializer, Serializers};
 
 use crate::app::{App, Inner};
 use crate::config::{Config, Secret};
-use crate::system::{System, Systems};
+use crate::system::{self, System, Systems};
 
 /// Puts an [`App`] together. Whatever is wrong is told by [`AppBuilder::build`].
 #[derive(Debug)]
@@ -294,12 +294,11 @@ async fn open(
     let broker = match broker {
         Some(broker) => broker,
         None => {
-            let url = match &config.broker_url {
-                Some(url) => url.0.clone(),
-                None => embedded(name)?,
+            let system = match &config.broker_url {
+                Some(url) => systems.open(&url.0).await?,
+                None => system::embedded(name).await?,
             };
-            let system = systems.open(&url).await?;
-            broker_url = Some(url);
+            broker_url = config.broker_url.as_ref().map(|url| &url.0);
             own = system.backend;
             system.broker.ok_or_else(|| Error::config("open", "the broker's URL names a system that is no broker"))?
         }
@@ -308,7 +307,7 @@ async fn open(
         (Some(backend), _) => Some(backend),
         (None, None) => own,
         // One and the same system is opened once, so that a result and an acknowledgement can be written as one.
-        (None, Some(url)) if broker_url.as_ref() == Some(&url) && own.is_some() => own,
+        (None, Some(url)) if broker_url == Some(&url) && own.is_some() => own,
         (None, Some(url)) => {
             let system = systems.open(&url).await?;
             let backend = system.backend;
@@ -318,28 +317,6 @@ async fn open(
         }
     };
     Ok((broker, backend))
-}
-
-/// The URL of the embedded file that programs of the app `name` share; its folder is created.
-fn embedded(name: &str) -> Result<String> {
-    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '?', '#', '%']) {
-        let message =
-            format!("the app's name `{name}` cannot be a file's; name a broker by URL, or choose another name");
-        return Err(Error::config("open", message));
-    }
-    let folder = std::env::var_os("XDG_DATA_HOME")
-        .filter(|path| !path.is_empty())
-        .map(std::path::PathBuf::from)
-        .or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".local/share")))
-        .ok_or_else(|| {
-            Error::config("open", "there is no `HOME` to keep the embedded file in; set CELERIAC_BROKER_URL, such as sqlite:///path/to/file.db")
-        })?
-        .join("celeriac");
-    std::fs::create_dir_all(&folder).map_err(|error| {
-        Error::config("open", format!("the folder `{}` for the embedded file cannot be created", folder.display()))
-            .with_source(error)
-    })?;
-    Ok(format!("sqlite://{}", folder.join(format!("{name}.db")).display()))
 }
 
 fn serializers(formats: Vec<Arc<dyn Serializer>>, mut accept: Vec<String>) -> Result<Serializers> {

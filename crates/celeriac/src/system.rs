@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+#[cfg(feature = "sqlite")]
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use celeriac_backend::ResultBackend;
@@ -101,7 +103,69 @@ async fn memory(url: String) -> Result<System> {
 
 #[cfg(feature = "sqlite")]
 async fn sqlite(url: String) -> Result<System> {
-    let config = celeriac_sqlite::SqliteConfig::from_url(&url)?;
+    open_sqlite(celeriac_sqlite::SqliteConfig::from_url(&url)?).await
+}
+
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(config: celeriac_sqlite::SqliteConfig) -> Result<System> {
     let store = celeriac_sqlite::SqliteStore::open(config).await?;
     Ok(System::new().broker(store.broker()).backend(store.backend()))
+}
+
+/// Opens the embedded file that programs of the app `name` share; its folder is created. By its path: a folder's name may hold anything.
+#[cfg(feature = "sqlite")]
+pub(crate) async fn embedded(name: &str) -> Result<System> {
+    let set = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let data = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+    embedded_in(data, name).await
+}
+
+#[cfg(feature = "sqlite")]
+async fn embedded_in(data: Option<PathBuf>, name: &str) -> Result<System> {
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+        let message =
+            format!("the app's name `{name}` cannot be a file's; name a broker by URL, or choose another name");
+        return Err(Error::config("open", message));
+    }
+    let data = data.ok_or_else(|| {
+        Error::config("open", "there is no `HOME` to keep the embedded file in; set CELERIAC_BROKER_URL, such as sqlite:///path/to/file.db")
+    })?;
+    let folder = data.join("celeriac");
+    std::fs::create_dir_all(&folder).map_err(|error| {
+        Error::config("open", format!("the folder `{}` for the embedded file cannot be created", folder.display()))
+            .with_source(error)
+    })?;
+    open_sqlite(celeriac_sqlite::SqliteConfig::new(folder.join(format!("{name}.db")))).await
+}
+
+#[cfg(not(feature = "sqlite"))]
+pub(crate) async fn embedded(_name: &str) -> Result<System> {
+    let message =
+        "no broker is named, and the embedded file needs feature `sqlite`; set `broker_url` or CELERIAC_BROKER_URL";
+    Err(Error::config("open", message))
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_embedded_file_may_be_in_a_folder_of_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("100%20?#&=").join("ü %");
+        let system = embedded_in(Some(data.clone()), "shop 50%?").await.unwrap();
+        assert!(data.join("celeriac/shop 50%?.db").is_file());
+        let entries = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(entries, 1, "nothing is written elsewhere");
+        system.broker.unwrap().close().await.unwrap();
+        system.backend.unwrap().close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_app_whose_name_is_no_files_is_refused_by_name() {
+        for name in ["", ".", "..", "a/b", "a\\b", "a\0b"] {
+            let error = embedded_in(Some(PathBuf::from("/nowhere")), name).await.unwrap_err();
+            assert!(error.to_string().contains("app's name"), "{error}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Sets up a worker for an app.
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -103,11 +104,14 @@ impl WorkerSetup {
             .build()
     }
 
-    /// Runs the worker until SIGTERM or SIGINT: the first stops it warm, a second one cold.
+    /// Runs the worker until SIGTERM or SIGINT: the first stops it warm, a second one cold. They are listened to from this call on: see
+    /// [`Worker::run_until_signal`].
     ///
     /// # Errors
     /// As [`WorkerSetup::build`] and [`Worker::run_until_signal`].
-    pub async fn run(self) -> Result<()> {
-        self.build()?.run_until_signal().await
+    #[must_use = "a future does nothing unless it is awaited"]
+    pub fn run(self) -> impl Future<Output = Result<()>> + Send {
+        let running = self.build().map(Worker::run_until_signal);
+        async move { running?.await }
     }
 }

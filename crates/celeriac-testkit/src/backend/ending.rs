@@ -39,6 +39,16 @@ pub(super) async fn after_forgetting_a_task_starts_anew(kit: &BackendKit) {
     assert_eq!(kit.fetch(&id).await, Some(meta));
 }
 
+pub(super) async fn a_watch_goes_on_after_a_record_was_forgotten(kit: &BackendKit) {
+    let id = TaskId::random();
+    let mut watch = kit.watch(&id).await;
+    kit.store(record(&id, TaskState::PROGRESS, "old")).await;
+    kit.backend.forget(std::slice::from_ref(&id)).await.expect("a record is forgotten");
+    kit.store(record(&id, TaskState::Success, "new")).await;
+    let meta = kit.end(&mut watch).await;
+    assert_eq!(data(&meta), "new", "what is stored after the forgetting is yielded");
+}
+
 pub(super) async fn an_expired_record_is_gone(kit: &BackendKit) {
     let (brief, long, ever) = (TaskId::random(), TaskId::random(), TaskId::random());
     kit.store_all(vec![

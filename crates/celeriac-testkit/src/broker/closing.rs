@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use celeriac_broker::{ConsumeOptions, ErrorKind, Outgoing, QueueSpec, Verb};
+use celeriac_broker::{Completion, ConsumeOptions, ErrorKind, Outgoing, QueueSpec, Requeue, Verb};
+use celeriac_core::{StoreResult, TaskId, TaskMeta, TaskState};
 use tokio::time::timeout;
 
+use super::completion::nowhere;
 use super::kit::{BrokerKit, ONE, message, text};
 
 pub(super) async fn close_ends_a_pending_recv(kit: &BrokerKit) {
@@ -67,16 +69,52 @@ pub(super) async fn held_deliveries_come_back_after_close(kit: &BrokerKit) {
 pub(super) async fn settling_after_close_is_passed_over(kit: &BrokerKit) {
     let queue = kit.queue();
     let Some(other) = kit.reopen().await else { return };
-    kit.publish(&queue, ["x"]).await;
-    let mut consumer = kit.consumer(&queue).await;
-    let receipt = kit.one(&mut consumer).await.into_receipt();
+    let next = kit.queue();
+    kit.publish(&queue, ["a", "b", "c", "d"]).await;
+    let mut consumer = kit.eager([queue.clone()]).await;
+    let held = kit.take(&mut consumer, 4).await;
     kit.broker.close().await.expect("a broker is closed");
-    if let Err(error) = receipt.settle(Verb::Ack).await {
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "settling on a closed broker: {error}");
+    let verbs = [
+        Verb::Ack,
+        Verb::Reject(Requeue::No),
+        Verb::Complete(Box::new(Completion::new().then(Outgoing::new(message("next"), &next)))),
+        // What is not held is passed over before its verb is looked at.
+        Verb::Complete(Box::new(Completion::new().then(nowhere()))),
+    ];
+    for (delivery, verb) in held.into_iter().zip(verbs) {
+        if let Err(error) = delivery.into_receipt().settle(verb).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "settling on a closed broker: {error}");
+        }
     }
     let mut consumer = BrokerKit::consumer_of(&other, &queue).await;
-    assert_eq!(kit.drain(&mut consumer, 1).await, ["x"], "the late acknowledgement did not touch the message");
+    assert_eq!(kit.drain(&mut consumer, 4).await, ["a", "b", "c", "d"], "settling late did not touch the messages");
+    let mut consumer = BrokerKit::consumer_of(&other, &next).await;
+    kit.none(&mut consumer, "what follows was not published").await;
     other.close().await.expect("a broker is closed");
+}
+
+pub(super) async fn closing_one_handle_leaves_the_others(kit: &BrokerKit) {
+    let queue = kit.queue();
+    let Some(other) = kit.reopen().await else { return };
+    kit.publish(&queue, ["held"]).await;
+    let mut consumer = BrokerKit::consumer_of(&other, &queue).await;
+    let held = kit.one(&mut consumer).await;
+    kit.broker.close().await.expect("a broker is closed");
+    held.ack().await.expect("a delivery of the other handle is still held");
+    other.publish(vec![Outgoing::new(message("x"), &queue)]).await.expect("the other handle is open");
+    assert_eq!(kit.drain(&mut consumer, 1).await, ["x"], "the other handle's consumer goes on");
+    kit.none(&mut consumer, "both messages are acknowledged").await;
+    other.close().await.expect("a broker is closed");
+}
+
+pub(super) async fn closing_the_broker_leaves_the_backend(kit: &BrokerKit) {
+    let Some(backend) = kit.backend().await else { return };
+    let id = TaskId::random();
+    kit.broker.close().await.expect("a broker is closed");
+    let result = StoreResult::new(TaskMeta::new(id.clone(), TaskState::Success));
+    backend.store(vec![result]).await.expect("the result backend is open");
+    assert!(backend.fetch(&[id]).await.expect("the result backend is open")[0].is_some(), "the record is stored");
+    backend.close().await.expect("a result backend is closed");
 }
 
 pub(super) async fn messages_cross_from_one_handle_to_another(kit: &BrokerKit) {

@@ -5,7 +5,7 @@ use celeriac_core::{ContentType, ExchangeName, Payload, RoutingKey, StoreResult,
 
 use super::kit::{BrokerKit, message, text, texts};
 
-fn nowhere() -> Outgoing {
+pub(super) fn nowhere() -> Outgoing {
     let exchange = ExchangeName::new(crate::unique("testkit")).expect("a unique name is a valid exchange name");
     Outgoing::new(message("nowhere"), Destination { exchange, routing_key: RoutingKey::from_static("key") })
 }
@@ -43,15 +43,21 @@ pub(super) async fn a_failed_settlement_keeps_those_after_it(kit: &BrokerKit) {
     let queue = kit.queue();
     kit.publish(&queue, ["a", "b", "c"]).await;
     let mut consumer = kit.eager([queue.clone()]).await;
-    let batch = kit.take(&mut consumer, 3).await.into_iter().map(|delivery| {
-        let fails = text(&delivery) == "b";
-        let done = if fails { Completion::new().then(nowhere()) } else { Completion::new() };
-        (delivery.into_receipt(), Verb::Complete(Box::new(done)))
-    });
-    let unsettled = settle_all(batch.collect()).await.expect_err("one settlement fails");
+    let deliveries = kit.take(&mut consumer, 3).await;
+    let batch: Vec<_> = deliveries
+        .into_iter()
+        .map(|delivery| {
+            let fails = text(&delivery) == "b";
+            let done = if fails { Completion::new().then(nowhere()) } else { Completion::new() };
+            (delivery.into_receipt(), Verb::Complete(Box::new(done)))
+        })
+        .collect();
+    let tags: Vec<_> = batch.iter().map(|(receipt, _)| receipt.tag()).collect();
+    let unsettled = settle_all(batch).await.expect_err("one settlement fails");
     assert_eq!(unsettled.error.kind(), ErrorKind::NotFound, "{}", unsettled.error);
-    let fails = unsettled.rest.iter().filter(|(_, verb)| matches!(verb, Verb::Complete(done) if !done.next.is_empty()));
-    assert_eq!(fails.count(), 1, "what failed is among what was not done");
+    let left: Vec<_> = unsettled.rest.iter().map(|(receipt, _)| receipt.tag()).collect();
+    assert_eq!(left, tags[1..], "the settlement that failed and all after it are left, in order");
+    assert!(matches!(&unsettled.rest[0].1, Verb::Complete(done) if done.next.len() == 1), "left as they were");
     // Whatever was not done is acknowledged now, so that in the end all three are settled once.
     let rest = unsettled.rest.into_iter().map(|(receipt, _)| (receipt, Verb::Ack)).collect();
     settle_all(rest).await.expect("what was not done can be settled still");

@@ -41,6 +41,22 @@ pub(super) async fn a_message_that_came_back_goes_first(kit: &BrokerKit) {
     assert_eq!(bodies, ["first", "second", "third"], "dropped, it goes before the others");
 }
 
+pub(super) async fn messages_that_came_back_keep_their_order(kit: &BrokerKit) {
+    let queue = kit.queue();
+    kit.publish(&queue, ["a", "b", "c"]).await;
+    let mut consumer = kit.eager([queue.clone()]).await;
+    let mut held = kit.take(&mut consumer, 3).await;
+    // The others come to nobody else before all are back.
+    drop(consumer);
+    held.pop().expect("three are held").reject(Requeue::Yes).await.expect("a held delivery is rejected");
+    drop(held.remove(0));
+    drop(held);
+    kit.depth(&queue, 3).await;
+    kit.publish(&queue, ["d"]).await;
+    let mut consumer = kit.consumer(&queue).await;
+    assert_eq!(kit.drain(&mut consumer, 4).await, ["a", "b", "c", "d"], "handed back in another order than received");
+}
+
 /// A queue with ten levels and these messages: body and level.
 async fn urgent(kit: &BrokerKit, messages: impl IntoIterator<Item = (String, u8)> + Send) -> QueueName {
     let mut spec = QueueSpec::direct(kit.queue());

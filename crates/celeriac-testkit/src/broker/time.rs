@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use celeriac_broker::{ErrorKind, Outgoing, QueueSpec};
+use celeriac_broker::{ErrorKind, Outgoing, QueueSpec, Verb, settle_all};
+use celeriac_core::{DeliveryMode, Priority};
 
 use super::kit::{BrokerKit, message, text};
 
@@ -67,6 +68,20 @@ pub(super) async fn delayed_messages_come_when_they_are_due(kit: &BrokerKit) {
     }
 }
 
+pub(super) async fn a_due_message_goes_before_what_is_published_later(kit: &BrokerKit) {
+    let queue = kit.queue();
+    kit.publish(&queue, ["parked"]).await;
+    let mut consumer = kit.consumer(&queue).await;
+    let due = kit.now() + SOON;
+    kit.one(&mut consumer).await.park(due).await.expect("a held delivery is parked");
+    drop(consumer);
+    kit.send(vec![Outgoing::new(message("delayed"), &queue).deliver_at(due)]).await;
+    kit.pass(AFTER).await;
+    kit.publish(&queue, ["later"]).await;
+    let mut bodies = kit.drain(&mut kit.consumer(&queue).await, 3).await;
+    assert_eq!(bodies.pop().as_deref(), Some("later"), "both were due before it was published");
+}
+
 pub(super) async fn a_far_due_time_is_kept(kit: &BrokerKit) {
     let queue = kit.queue();
     let century = Duration::from_secs(100 * 366 * 24 * 3600);
@@ -108,6 +123,7 @@ pub(super) async fn parking_does_not_count(kit: &BrokerKit) {
         } else {
             assert_eq!(delivery.delivery_count, None, "a broker that does not count gives no count");
         }
+        assert!(!delivery.redelivered, "a message that was only ever parked is not redelivered");
         delivery.park(kit.now() + Duration::from_millis(50)).await.expect("a held delivery is parked");
         kit.pass(Duration::from_millis(60)).await;
     }
@@ -136,10 +152,18 @@ pub(super) async fn park_without_delay_is_unsupported(kit: &BrokerKit) {
     let queue = kit.queue();
     kit.publish(&queue, ["x"]).await;
     let mut consumer = kit.consumer(&queue).await;
+    let hour = Duration::from_secs(3600);
     let delivery = kit.one(&mut consumer).await;
-    let error = delivery.park(kit.now() + Duration::from_secs(3600)).await.expect_err("the broker cannot delay");
+    let error = delivery.park(kit.now() + hour).await.expect_err("the broker cannot delay");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-    assert_eq!(kit.drain(&mut consumer, 1).await, ["x"], "the message is handed back at once");
+    // Dropped with the error, the delivery was handed back at once.
+    let receipt = kit.one(&mut consumer).await.into_receipt();
+    let mut unsettled = settle_all(vec![(receipt, Verb::Park(kit.now() - hour))]).await.expect_err("nor into the past");
+    assert_eq!(unsettled.error.kind(), ErrorKind::Unsupported, "{}", unsettled.error);
+    let (receipt, _) = unsettled.rest.pop().expect("what was not done is left");
+    receipt.settle(Verb::Ack).await.expect("what was not done can be settled otherwise");
+    drop(consumer);
+    kit.empty(&queue, "the message was acknowledged").await;
 }
 
 pub(super) async fn an_expired_message_is_dropped(kit: &BrokerKit) {
@@ -170,4 +194,55 @@ pub(super) async fn a_queue_drops_what_waited_too_long(kit: &BrokerKit) {
     assert_eq!(text(&delivery), "in time");
     delivery.ack().await.expect("a held delivery is acknowledged");
     kit.none(&mut consumer, "the other message waited too long").await;
+}
+
+pub(super) async fn expiration_counts_from_publishing(kit: &BrokerKit) {
+    if !kit.broker.capabilities().delay {
+        return kit.skip("capability `delay`");
+    }
+    let mut spec = QueueSpec::direct(kit.queue());
+    spec.message_ttl = Some(Duration::from_secs(3600));
+    kit.broker.declare(&spec).await.expect("a queue with a time to live is declared");
+    let due = kit.now() + AFTER;
+    let delayed = |body: &str, expiration| {
+        let mut message = message(body);
+        message.properties.expiration = Some(expiration);
+        Outgoing::new(message, &spec.name).deliver_at(due)
+    };
+    kit.send(vec![delayed("brief", SOON), delayed("long", Duration::from_secs(3600))]).await;
+    let mut brief = QueueSpec::direct(kit.queue());
+    brief.message_ttl = Some(SOON);
+    kit.broker.declare(&brief).await.expect("a queue with a time to live is declared");
+    kit.send(vec![Outgoing::new(message("delayed"), &brief.name).deliver_at(due)]).await;
+    let mut waiting = kit.consumer(&brief.name).await;
+    let (delivery, ()) = tokio::join!(kit.one(&mut waiting), kit.pass(AFTER));
+    assert_eq!(text(&delivery), "delayed", "its time in the queue began when it was due");
+    delivery.ack().await.expect("a held delivery is acknowledged");
+    let mut consumer = kit.consumer(&spec.name).await;
+    assert_eq!(kit.drain(&mut consumer, 1).await, ["long"], "what expired before it was due is dropped");
+    kit.none(&mut consumer, "the other message expired before it was due").await;
+}
+
+pub(super) async fn hints_that_cannot_be_followed_have_no_effect(kit: &BrokerKit) {
+    let queue = kit.queue();
+    let mut hinted = message("x");
+    hinted.properties.priority = Some(Priority(7));
+    hinted.properties.expiration = Some(Duration::from_secs(3600));
+    hinted.properties.delivery_mode = Some(DeliveryMode::Persistent);
+    kit.send(vec![Outgoing::new(hinted.clone(), &queue)]).await;
+    let delivery = kit.one(&mut kit.consumer(&queue).await).await;
+    assert_eq!(delivery.message.properties, hinted.properties, "the properties are kept");
+    delivery.ack().await.expect("a held delivery is acknowledged");
+    let capabilities = kit.broker.capabilities();
+    if !capabilities.priorities {
+        kit.send(vec![Outgoing::new(message("first"), &queue), Outgoing::new(hinted.clone(), &queue)]).await;
+        let bodies = kit.drain(&mut kit.consumer(&queue).await, 2).await;
+        assert_eq!(bodies, ["first", "x"], "without priorities: first in, first out");
+    }
+    if !capabilities.expiration {
+        hinted.properties.expiration = Some(SOON);
+        kit.send(vec![Outgoing::new(hinted, &queue)]).await;
+        kit.pass(AFTER).await;
+        assert_eq!(kit.drain(&mut kit.consumer(&queue).await, 1).await, ["x"], "without expiration nothing expires");
+    }
 }
