@@ -149,11 +149,10 @@ impl Finisher {
         }
     }
 
-    async fn settle(&self, batch: Vec<(Receipt, Verb)>) {
-        let mut batch = batch;
+    async fn settle(&self, mut batch: Vec<(Receipt, Verb)>) {
         let mut tries = Tries::new(&self.cold);
         while !batch.is_empty() {
-            let Err(Unsettled { error, mut rest }) = settle_all(batch).await else { return };
+            let Err(Unsettled { error, rest }) = settle_all(batch).await else { return };
             if error.is_retryable() {
                 if tries.again("tasks could not be settled", error).await.is_err() {
                     return;
@@ -161,27 +160,30 @@ impl Finisher {
                 batch = rest;
                 continue;
             }
-            // One task at fault must not hold up the others: it is the only one that is tried alone.
-            if rest.len() > 1 {
-                for (receipt, verb) in rest {
-                    Box::pin(self.settle(vec![(receipt, verb)])).await;
-                }
-                return;
-            }
-            match rest.pop() {
-                Some((receipt, Verb::Complete(mut completion))) if completion.result.is_some() => {
-                    // The result cannot be stored as it is: that is the result.
-                    let failed = completion.result.take().map(|result| self.unstorable(&result, &error));
-                    completion.result = failed;
-                    if let Err(Unsettled { error, .. }) = settle_all(vec![(receipt, Verb::Complete(completion))]).await
-                    {
-                        tracing::error!(%error, "a task could not be settled; it will be delivered again");
-                    }
-                }
-                _ => tracing::error!(%error, "a task could not be settled; it will be delivered again"),
-            }
-            return;
+            // A broker stops at the first settlement that fails: that one is at fault, and must not hold up the others.
+            let mut rest = rest.into_iter();
+            let instead = rest.next().and_then(|(receipt, verb)| Some((receipt, self.instead(verb, &error)?)));
+            batch = instead.into_iter().chain(rest).collect();
         }
+    }
+
+    /// How to settle a task whose end is refused for good; `None` hands it back.
+    fn instead(&self, verb: Verb, error: &Error) -> Option<Verb> {
+        let Verb::Complete(mut completion) = verb else {
+            tracing::error!(error = %error.report(), "a task could not be settled; it will be delivered again");
+            return None;
+        };
+        let Some(result) = completion.result.take() else {
+            tracing::error!(error = %error.report(), "what follows a task is refused; it will be delivered again");
+            return None;
+        };
+        if result.meta.state == TaskState::Failure && completion.next.is_empty() {
+            // To store the failure is refused too: to run the task again would end the same way.
+            tracing::error!(id = %result.meta.task_id, error = %error.report(), "a task stays without a result");
+            return Some(Verb::Ack);
+        }
+        completion.result = Some(self.unstorable(&result, error));
+        Some(Verb::Complete(completion))
     }
 
     /// The failure to store instead of a result that the backend refuses.

@@ -72,34 +72,35 @@ impl Settle for Settler {
             return Ok(());
         }
         let max_bytes = self.inner.shared.config.max_message_bytes;
-        let mut failed: Vec<(usize, Error)> = Vec::new();
-        let mut ends = Vec::with_capacity(batch.len());
-        for (at, settlement) in batch.iter().enumerate() {
-            match End::new(&settlement.verb, max_bytes) {
-                Ok(end) => ends.push((at, settlement.tag.0.cast_signed(), end)),
-                Err(error) => failed.push((at, error)),
-            }
-        }
-        let weight = ends.iter().map(|(.., end)| end.weight()).sum();
+        let ends: Vec<(i64, Result<End>)> = batch
+            .iter()
+            .map(|settlement| (settlement.tag.0.cast_signed(), End::new(&settlement.verb, max_bytes)))
+            .collect();
+        let weight = ends.iter().map(|(_, end)| end.as_ref().map_or(1, End::weight)).sum();
         let (job, answer) = Call::new("settle", move |txn| {
-            let mut failed = Vec::new();
-            for (at, tag, end) in &ends {
-                match txn.settle(*tag, end) {
+            for (at, (tag, end)) in ends.into_iter().enumerate() {
+                let settled = match end {
+                    Ok(end) => txn.settle(tag, &end),
+                    // Passed over if it is not held, whatever it says.
+                    Err(error) if txn.holds(tag)? => Err(Fault::Said(error)),
+                    Err(_) => Ok(()),
+                };
+                match settled {
                     Ok(()) => {}
-                    Err(Fault::Said(error)) => failed.push((*at, error)),
+                    // What came before it is committed; it wrote nothing.
+                    Err(Fault::Said(error)) => return Ok(Some((at, error))),
                     Err(fault) => return Err(fault),
                 }
             }
-            Ok(failed)
+            Ok(None)
         });
-        failed.extend(self.inner.call("settle", (job.weighing(weight), answer)).await?);
-        failed.sort_by_key(|(at, _)| *at);
-        let mut at = 0;
-        batch.retain(|_| {
-            at += 1;
-            failed.iter().any(|(failed, _)| failed + 1 == at)
-        });
-        failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+        match self.inner.call("settle", (job.weighing(weight), answer)).await? {
+            None => Ok(()),
+            Some((at, error)) => {
+                batch.drain(..at);
+                Err(error)
+            }
+        }
     }
 
     fn abandon(&self, tag: DeliveryTag) {
