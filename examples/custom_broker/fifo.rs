@@ -233,18 +233,19 @@ impl Consumer for FifoConsumer {
 impl Settle for Store {
     async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()> {
         let mut state = self.lock();
+        let mut todo = std::mem::take(batch).into_iter();
         let mut outcome = Ok(());
-        let mut done = 0;
-        for Settlement { tag, verb } in batch.iter() {
-            if state.held.contains_key(tag) {
-                outcome = state.settle(*tag, verb);
-            }
-            if outcome.is_err() {
+        while let Some(settlement) = todo.next() {
+            if !state.held.contains_key(&settlement.tag) {
+                // Passed over: what is left in `batch` at the end tells the caller.
+                batch.push(settlement);
+            } else if let Err(error) = state.settle(settlement.tag, &settlement.verb) {
+                // What failed and all after it stay, in their order.
+                *batch = std::iter::once(settlement).chain(todo).collect();
+                outcome = Err(error);
                 break;
             }
-            done += 1;
         }
-        batch.drain(..done);
         drop(state);
         self.news.notify_waiters();
         outcome

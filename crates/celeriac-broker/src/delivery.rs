@@ -12,6 +12,15 @@ use crate::settle::{Completion, Settle, Settlement, Verb};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryTag(pub u64);
 
+/// Whether a settlement was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Settled {
+    /// It was.
+    Done,
+    /// The delivery was not held any more: nothing was done, and the message is another's by now.
+    Lost,
+}
+
 /// What becomes of a rejected message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Requeue {
@@ -95,12 +104,13 @@ impl Delivery {
 
     /// Done: the message is not delivered again.
     ///
-    /// If the delivery is not held any more (its lease was lost, its broker closed), this does nothing: the message is another's by now.
+    /// If the delivery is not held any more (its lease was lost, its broker closed), this does nothing and says [`Settled::Lost`]: the message
+    /// is another's by now.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up; the message then will be delivered again. Once the
     /// broker is closed, either that or `Ok`.
-    pub async fn ack(self) -> Result<()> {
+    pub async fn ack(self) -> Result<Settled> {
         self.receipt.settle(Verb::Ack).await
     }
 
@@ -108,7 +118,7 @@ impl Delivery {
     ///
     /// # Errors
     /// As [`Delivery::ack`].
-    pub async fn reject(self, requeue: Requeue) -> Result<()> {
+    pub async fn reject(self, requeue: Requeue) -> Result<Settled> {
         self.receipt.settle(Verb::Reject(requeue)).await
     }
 
@@ -117,7 +127,7 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`]; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) without
     /// [`Capabilities::delay`](crate::Capabilities::delay), whatever `until` says: the message then is handed back at once.
-    pub async fn park(self, until: Timestamp) -> Result<()> {
+    pub async fn park(self, until: Timestamp) -> Result<Settled> {
         self.receipt.settle(Verb::Park(until)).await
     }
 
@@ -127,7 +137,7 @@ impl Delivery {
     /// As [`Delivery::ack`]: the result then is not stored, what follows is not published, and the message will be delivered again.
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if a result is given to a broker that stores none; as
     /// [`Broker::publish`](crate::Broker::publish) for what follows.
-    pub async fn complete(self, done: Completion) -> Result<()> {
+    pub async fn complete(self, done: Completion) -> Result<Settled> {
         self.receipt.settle(Verb::Complete(Box::new(done))).await
     }
 }
@@ -156,8 +166,9 @@ impl Receipt {
     ///
     /// # Errors
     /// As [`Delivery::ack`].
-    pub async fn settle(self, verb: Verb) -> Result<()> {
-        settle_all(vec![(self, verb)]).await.map_err(|unsettled| unsettled.error)
+    pub async fn settle(self, verb: Verb) -> Result<Settled> {
+        let lost = settle_all(vec![(self, verb)]).await.map_err(|unsettled| unsettled.error)?;
+        Ok(if lost.is_empty() { Settled::Done } else { Settled::Lost })
     }
 }
 
@@ -184,14 +195,16 @@ pub struct Unsettled {
     pub rest: Vec<(Receipt, Verb)>,
 }
 
-/// Settles many deliveries, which may be of different brokers, with one call to each broker for every run of its own.
+/// Settles many deliveries, which may be of different brokers, with one call to each broker for every run of its own. Returns the tags of
+/// those that were not held any more, in order: for them nothing was done.
 ///
 /// # Errors
 /// What was not settled, for another try.
 ///
 /// # Cancel safety
 /// Not cancel safe: what was under way may or may not have been settled; the rest is handed back.
-pub async fn settle_all(batch: Vec<(Receipt, Verb)>) -> Result<(), Unsettled> {
+pub async fn settle_all(batch: Vec<(Receipt, Verb)>) -> Result<Vec<DeliveryTag>, Unsettled> {
+    let mut lost = Vec::new();
     let mut queue = batch.into_iter().peekable();
     while let Some((receipt, verb)) = queue.next() {
         let settle = Arc::clone(&receipt.settle);
@@ -203,7 +216,10 @@ pub async fn settle_all(batch: Vec<(Receipt, Verb)>) -> Result<(), Unsettled> {
         }
         let outcome = settle.settle(&mut run).await;
         match outcome {
-            Ok(()) => receipts.iter_mut().for_each(|receipt| receipt.armed = false),
+            Ok(()) => {
+                receipts.iter_mut().for_each(|receipt| receipt.armed = false);
+                lost.extend(run.into_iter().map(|settlement| settlement.tag));
+            }
             Err(error) => {
                 let mut left = run.into_iter().peekable();
                 let mut rest = Vec::new();
@@ -218,5 +234,5 @@ pub async fn settle_all(batch: Vec<(Receipt, Verb)>) -> Result<(), Unsettled> {
             }
         }
     }
-    Ok(())
+    Ok(lost)
 }

@@ -110,10 +110,6 @@
 //!     }
 //!
 //!     fn settle(&mut self, Settlement { tag, verb }: &Settlement) -> Result<()> {
-//!         // Asked before the verb is looked at: what is not held is passed over, whatever was to become of it.
-//!         if !self.held.contains_key(tag) {
-//!             return Ok(());
-//!         }
 //!         match verb {
 //!             Verb::Ack | Verb::Reject(Requeue::No) => {}
 //!             Verb::Reject(Requeue::Yes) => self.hand_back(*tag),
@@ -217,17 +213,20 @@
 //! impl Settle for Store {
 //!     async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()> {
 //!         let mut state = self.lock();
-//!         let mut outcome = Ok(());
-//!         let done = batch.iter().take_while(|settlement| {
-//!             outcome = state.settle(settlement);
-//!             outcome.is_ok()
-//!         });
-//!         let done = done.count();
-//!         // What failed and all after it stay, in their order.
-//!         batch.drain(..done);
+//!         let mut todo = std::mem::take(batch).into_iter();
+//!         while let Some(settlement) = todo.next() {
+//!             if !state.held.contains_key(&settlement.tag) {
+//!                 // Passed over: what is left in `batch` at the end tells the caller.
+//!                 batch.push(settlement);
+//!             } else if let Err(error) = state.settle(&settlement) {
+//!                 // What failed and all after it stay, in their order.
+//!                 *batch = std::iter::once(settlement).chain(todo).collect();
+//!                 return Err(error);
+//!             }
+//!         }
 //!         drop(state);
 //!         self.news.notify_waiters();
-//!         outcome
+//!         Ok(())
 //!     }
 //!
 //!     fn abandon(&self, tag: DeliveryTag) {
@@ -261,7 +260,7 @@ mod settle;
 pub use async_trait::async_trait;
 pub use broker::{Broker, Capabilities, ConsumeOptions, Consumer, Destination, Outgoing};
 pub use celeriac_core::{Error, ErrorKind, Result, StoreId, StoreResult};
-pub use delivery::{Delivery, DeliveryTag, Receipt, Requeue, Unsettled, settle_all};
+pub use delivery::{Delivery, DeliveryTag, Receipt, Requeue, Settled, Unsettled, settle_all};
 pub use queue::{Binding, ExchangeKind, ExchangeSpec, QueueSpec};
 pub use routing::topic_matches;
 pub use settle::{Completion, Settle, Settlement, Verb};

@@ -16,10 +16,10 @@ use crate::delivery::{DeliveryTag, Requeue};
 pub trait Settle: fmt::Debug + Send + Sync + 'static {
     /// Carries out `batch`, in order, each settlement wholly or not at all.
     ///
-    /// `Ok` means all of it is done, and `batch` may be left in any state. A tag that is not held any more (its lease was lost) is passed
-    /// over, before its verb is looked at: the message is another's by now, so neither result nor follow-ups are written. Once the broker is
-    /// closed nothing is held: all of it is passed over, or refused as [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), and no
-    /// message is touched.
+    /// A tag that is not held any more (its lease was lost) is passed over, before its verb is looked at: the message is another's by now, so
+    /// neither result nor follow-ups are written. `Ok` means all else is done; `batch` then holds, in their order, just those that were
+    /// passed over. Once the broker is closed nothing is held: all of it is passed over, or refused as
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), and no message is touched.
     ///
     /// # Errors
     /// `batch` then holds what was *not* done, to be tried again: the settlement that failed and all after it, in their order. The order

@@ -12,14 +12,19 @@ impl Settle for Handle {
     async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()> {
         let now = self.shared.now();
         self.shared.with(|state, after| {
+            let mut lost = Vec::new();
             let mut todo = std::mem::take(batch).into_iter();
             while let Some(settlement) = todo.next() {
                 if let Err(error) = self.check(state, &settlement) {
                     *batch = std::iter::once(settlement).chain(todo).collect();
                     return Err(error);
                 }
-                self.carry_out(state, settlement, now, after);
+                match self.release(state, settlement.tag) {
+                    Some(held) => carry_out(state, held, settlement.verb, now, after),
+                    None => lost.push(settlement),
+                }
             }
+            *batch = lost;
             Ok(())
         })
     }
@@ -60,24 +65,22 @@ impl Handle {
             other => Err(Error::unsupported("settle", format!("the memory broker does not know {other:?}"))),
         }
     }
+}
 
-    fn carry_out(&self, state: &mut State, settlement: Settlement, now: Timestamp, after: &mut After) {
-        let Settlement { tag, verb } = settlement;
-        let Some(held) = self.release(state, tag) else { return };
-        match verb {
-            Verb::Reject(Requeue::Yes) => state.take_back(held, None, now, after),
-            Verb::Park(until) => state.take_back(held, Some(until), now, after),
-            Verb::Complete(done) => {
-                let Completion { result, next, .. } = *done;
-                if !next.is_empty() {
-                    state.enqueue(next.into_iter().map(Incoming::from).collect(), now, after);
-                }
-                if let Some(result) = result {
-                    state.results.store(result, now, after);
-                }
-                after.drop_later(held.entry);
+fn carry_out(state: &mut State, held: Held, verb: Verb, now: Timestamp, after: &mut After) {
+    match verb {
+        Verb::Reject(Requeue::Yes) => state.take_back(held, None, now, after),
+        Verb::Park(until) => state.take_back(held, Some(until), now, after),
+        Verb::Complete(done) => {
+            let Completion { result, next, .. } = *done;
+            if !next.is_empty() {
+                state.enqueue(next.into_iter().map(Incoming::from).collect(), now, after);
             }
-            _ => after.drop_later(held.entry),
+            if let Some(result) = result {
+                state.results.store(result, now, after);
+            }
+            after.drop_later(held.entry);
         }
+        _ => after.drop_later(held.entry),
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use celeriac_broker::{DeliveryTag, Requeue, Settle, Settlement, Verb};
+use celeriac_broker::{DeliveryTag, Requeue, Settle, Settled, Settlement, Verb};
 use celeriac_core::{Error, ErrorKind, Result};
 
 use crate::error::{Fault, Outcome};
-use crate::publish::{Parcel, Place};
+use crate::publish::{Parcel, Place, handed_back};
 use crate::record::Record;
 use crate::store::{Half, Inner};
 use crate::txn::Txn;
@@ -67,8 +67,7 @@ impl End {
 impl Settle for Settler {
     async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()> {
         if self.inner.is_closed(Half::Broker) {
-            // Everything was handed back: nothing is held any more.
-            batch.clear();
+            // Everything was handed back: nothing is held any more, and all of it is passed over.
             return Ok(());
         }
         let max_bytes = self.inner.shared.config.max_message_bytes;
@@ -78,25 +77,32 @@ impl Settle for Settler {
             .collect();
         let weight = ends.iter().map(|(_, end)| end.as_ref().map_or(1, End::weight)).sum();
         let (job, answer) = Call::new("settle", move |txn| {
+            let mut lost = Vec::new();
             for (at, (tag, end)) in ends.into_iter().enumerate() {
                 let settled = match end {
                     Ok(end) => txn.settle(tag, &end),
                     // Passed over if it is not held, whatever it says.
                     Err(error) if txn.holds(tag)? => Err(Fault::Said(error)),
-                    Err(_) => Ok(()),
+                    Err(_) => Ok(Settled::Lost),
                 };
                 match settled {
-                    Ok(()) => {}
+                    Ok(Settled::Done) => {}
+                    Ok(Settled::Lost) => lost.push(tag),
                     // What came before it is committed; it wrote nothing.
-                    Err(Fault::Said(error)) => return Ok(Some((at, error))),
+                    Err(Fault::Said(error)) => return Ok(Err((at, error))),
                     Err(fault) => return Err(fault),
                 }
             }
-            Ok(None)
+            Ok(Ok(lost))
         });
         match self.inner.call("settle", (job.weighing(weight), answer)).await? {
-            None => Ok(()),
-            Some((at, error)) => {
+            Ok(lost) => {
+                // Both are in the order of the batch.
+                let mut lost = lost.into_iter().peekable();
+                batch.retain(|settlement| lost.next_if_eq(&settlement.tag.0.cast_signed()).is_some());
+                Ok(())
+            }
+            Err((at, error)) => {
                 batch.drain(..at);
                 Err(error)
             }
@@ -113,20 +119,26 @@ impl Settle for Settler {
 }
 
 impl Txn<'_> {
-    fn settle(&mut self, tag: i64, end: &End) -> Outcome {
+    fn settle(&mut self, tag: i64, end: &End) -> Outcome<Settled> {
         if matches!(end, End::Requeue) {
-            return self.requeue(tag);
+            let held = self.release(tag)?;
+            return match held {
+                Some(place) => {
+                    self.put_back(Place { rank: handed_back(place.rank), ..place }, self.now).map(|()| Settled::Done)
+                }
+                None => Ok(Settled::Lost),
+            };
         }
         if let End::Complete { next, .. } = end {
             // Looked up before anything is written, for a settlement is carried out wholly or not at all.
             for parcel in next {
                 if let Err(fault) = self.check_route(parcel) {
                     let wrong = matches!(&fault, Fault::Said(error) if error.kind() == ErrorKind::NotFound);
-                    return if wrong && !self.holds(tag)? { Ok(()) } else { Err(fault) };
+                    return if wrong && !self.holds(tag)? { Ok(Settled::Lost) } else { Err(fault) };
                 }
             }
         }
-        let Some(place) = self.release(tag)? else { return Ok(()) };
+        let Some(place) = self.release(tag)? else { return Ok(Settled::Lost) };
         match end {
             End::Park(until) => self.put_back(Place { deliveries: place.deliveries - 1, ..place }, *until),
             End::Ack | End::Drop | End::Requeue => self.delete_message(place.message),
@@ -136,6 +148,7 @@ impl Txn<'_> {
                 self.delete_message(place.message)
             }
         }
+        .map(|()| Settled::Done)
     }
 
     fn holds(&self, tag: i64) -> Outcome<bool> {
