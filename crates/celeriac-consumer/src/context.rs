@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use celeriac_core::{
     CorrelationId, Error, ExchangeName, Map, Payload, QueueName, Result, ResultTuple, RoutingKey, StoreResult,
@@ -46,6 +47,8 @@ pub(crate) struct Inner {
     /// Where updates go; `None` when the result is ignored.
     pub(crate) updates: Option<Arc<UpdateSink>>,
     pub(crate) cancelled: CancellationToken,
+    /// How long records are kept.
+    pub(crate) expires: Option<Duration>,
     pub(crate) children: Mutex<Vec<ResultTuple>>,
 }
 
@@ -179,6 +182,8 @@ impl TaskContext {
         meta.group_id = self.inner.headers.group.clone();
         meta.parent_id = self.inner.headers.parent_id.clone();
         let mut store = StoreResult::new(meta);
+        // Also a record of a task that never ends in order must not stay for ever.
+        store.expires = self.inner.expires;
         store.reply_to = self.inner.reply_to.clone();
         store.correlation_id = Some(self.inner.correlation_id.clone());
         store

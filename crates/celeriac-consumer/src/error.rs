@@ -70,12 +70,7 @@ impl TaskError {
 
     /// A panic, with its text.
     pub(crate) fn panicked(payload: &(dyn std::any::Any + Send)) -> Self {
-        let text = payload
-            .downcast_ref::<&'static str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a text".to_owned());
-        TaskFailure::new("celeriac", "Panic", text).into_task_error()
+        TaskFailure::new("celeriac", "Panic", panic_text(payload)).into_task_error()
     }
 }
 
@@ -105,6 +100,15 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for TaskError {
             Err(error) => TaskFailure::new(module, class, report(error.as_ref())).into_task_error(),
         }
     }
+}
+
+/// The text of a panic.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&'static str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
 }
 
 /// Module and name of an error type; `None` for those that say nothing, such as `String`.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backend::ResultBackend;
-use celeriac_broker::{Broker, Completion, Outgoing, Receipt, Requeue, Unsettled, Verb, settle_all};
-use celeriac_core::{Error, StoreResult, TaskFailure, TaskState, Timestamp};
+use celeriac_broker::{Broker, Completion, DeliveryTag, Receipt, Requeue, Unsettled, Verb, settle_all};
+use celeriac_core::{Error, ErrorKind, Map, StoreResult, TaskFailure, TaskState, Timestamp};
 use celeriac_serializer::Serializer;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,6 @@ pub(crate) struct Done {
     pub(crate) receipt: Option<Receipt>,
     pub(crate) end: End,
     pub(crate) result: Option<StoreResult>,
-    pub(crate) next: Vec<Outgoing>,
 }
 
 /// What becomes of the message.
@@ -33,7 +32,7 @@ pub(crate) enum End {
 
 impl Done {
     pub(crate) fn new(receipt: Option<Receipt>, end: End) -> Self {
-        Self { receipt, end, result: None, next: Vec::new() }
+        Self { receipt, end, result: None }
     }
 
     pub(crate) fn with_result(mut self, result: Option<StoreResult>) -> Self {
@@ -70,18 +69,15 @@ impl Finisher {
     async fn finish(&self, batch: Vec<Done>) {
         let atomic = self.atomic();
         let mut settle = Vec::with_capacity(batch.len());
-        let (mut results, mut next) = (Vec::new(), Vec::new());
-        for Done { receipt, end, result, next: follow } in batch {
-            let verb = match (end, receipt.is_some() && atomic) {
-                (End::Ack, true) if result.is_some() || !follow.is_empty() => {
-                    let mut completion = Completion::new();
-                    completion.result = result;
-                    completion.next = follow;
-                    Verb::Complete(Box::new(completion))
+        let mut results = Vec::new();
+        for Done { receipt, end, result } in batch {
+            let verb = match (end, result) {
+                // One transition; a store has no other use for a message that is rejected for good.
+                (End::Ack | End::Reject(Requeue::No), Some(result)) if receipt.is_some() && atomic => {
+                    Verb::Complete(Box::new(Completion::new().result(result)))
                 }
-                (end, _) => {
+                (end, result) => {
                     results.extend(result);
-                    next.extend(follow);
                     match end {
                         End::Ack => Verb::Ack,
                         End::Reject(requeue) => Verb::Reject(requeue),
@@ -91,24 +87,11 @@ impl Finisher {
             };
             settle.extend(receipt.map(|receipt| (receipt, verb)));
         }
-        // The order that never loses: what follows, the result, the acknowledgement. A crash in between repeats the task.
-        if !next.is_empty() && self.publish(next).await.is_err() {
-            return;
-        }
+        // The order that never loses: the result, then the acknowledgement. A crash in between repeats the task.
         if !results.is_empty() && self.store(results).await.is_err() {
             return;
         }
         self.settle(settle).await;
-    }
-
-    async fn publish(&self, next: Vec<Outgoing>) -> Result<(), Error> {
-        let mut tries = Tries::new(&self.cold);
-        loop {
-            match self.broker.publish(next.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => tries.again("what follows a task could not be published", error).await?,
-            }
-        }
     }
 
     /// Stores results. One that is refused for good becomes a failure, and is given up if that is refused too.
@@ -118,17 +101,17 @@ impl Finisher {
     async fn store(&self, results: Vec<StoreResult>) -> Result<(), Error> {
         let Some(backend) = &self.backend else { return Ok(()) };
         match self.try_store(backend.as_ref(), &results).await {
-            Err(error) if !error.is_retryable() => {}
+            Err(error) if blames_one(error.kind()) => {}
             outcome => return outcome,
         }
         // One result at fault must not hold up the others.
         for result in results {
             let Err(error) = self.try_store(backend.as_ref(), std::slice::from_ref(&result)).await else { continue };
-            if error.is_retryable() {
+            if !blames_one(error.kind()) {
                 return Err(error);
             }
             match self.try_store(backend.as_ref(), &[self.unstorable(&result, &error)]).await {
-                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) if !blames_one(error.kind()) => return Err(error),
                 Err(error) => {
                     tracing::error!(id = %result.meta.task_id, error = %error.report(), "a task stays without a result");
                 }
@@ -143,7 +126,7 @@ impl Finisher {
         let mut tries = Tries::new(&self.cold);
         loop {
             match backend.store(results.to_vec()).await {
-                Err(error) if error.is_retryable() => tries.again("results could not be stored", error).await?,
+                Err(error) if !blames_one(error.kind()) => tries.again("results could not be stored", error).await?,
                 outcome => return outcome,
             }
         }
@@ -151,9 +134,22 @@ impl Finisher {
 
     async fn settle(&self, mut batch: Vec<(Receipt, Verb)>) {
         let mut tries = Tries::new(&self.cold);
+        // The delivery whose result was refused, and is a failure that says so by now.
+        let mut replaced: Option<DeliveryTag> = None;
         while !batch.is_empty() {
-            let Err(Unsettled { error, rest }) = settle_all(batch).await else { return };
-            if error.is_retryable() {
+            let (error, rest) = match settle_all(batch).await {
+                Ok(lost) => {
+                    if !lost.is_empty() {
+                        tracing::warn!(
+                            tasks = lost.len(),
+                            "tasks that ended were not held any more; others run them again"
+                        );
+                    }
+                    return;
+                }
+                Err(Unsettled { error, rest }) => (error, rest),
+            };
+            if !blames_one(error.kind()) {
                 if tries.again("tasks could not be settled", error).await.is_err() {
                     return;
                 }
@@ -162,50 +158,70 @@ impl Finisher {
             }
             // A broker stops at the first settlement that fails: that one is at fault, and must not hold up the others.
             let mut rest = rest.into_iter();
-            let instead = rest.next().and_then(|(receipt, verb)| Some((receipt, self.instead(verb, &error)?)));
+            let instead = rest.next().and_then(|(receipt, verb)| {
+                let again = replaced == Some(receipt.tag());
+                replaced = Some(receipt.tag());
+                Some((receipt, self.instead(verb, &error, again)?))
+            });
             batch = instead.into_iter().chain(rest).collect();
         }
     }
 
     /// How to settle a task whose end is refused for good; `None` hands it back.
-    fn instead(&self, verb: Verb, error: &Error) -> Option<Verb> {
-        let Verb::Complete(mut completion) = verb else {
-            tracing::error!(error = %error.report(), "a task could not be settled; it will be delivered again");
-            return None;
+    fn instead(&self, verb: Verb, error: &Error, again: bool) -> Option<Verb> {
+        let result = match verb {
+            Verb::Complete(completion) => completion.result,
+            _ => None,
         };
-        let Some(result) = completion.result.take() else {
-            tracing::error!(error = %error.report(), "what follows a task is refused; it will be delivered again");
-            return None;
-        };
-        if result.meta.state == TaskState::Failure && completion.next.is_empty() {
-            // To store the failure is refused too: to run the task again would end the same way.
-            tracing::error!(id = %result.meta.task_id, error = %error.report(), "a task stays without a result");
-            return Some(Verb::Ack);
+        match result {
+            Some(result) if !again => {
+                Some(Verb::Complete(Box::new(Completion::new().result(self.unstorable(&result, error)))))
+            }
+            Some(result) => {
+                // To run the task again would end the same way.
+                tracing::error!(id = %result.meta.task_id, error = %error.report(), "a task stays without a result");
+                Some(Verb::Ack)
+            }
+            None => {
+                tracing::error!(error = %error.report(), "a task could not be settled; it will be delivered again");
+                None
+            }
         }
-        completion.result = Some(self.unstorable(&result, error));
-        Some(Verb::Complete(completion))
     }
 
-    /// The failure to store instead of a result that the backend refuses.
+    /// The failure to store instead of a result that the backend refuses: without anything that may be what it refuses.
     fn unstorable(&self, result: &StoreResult, error: &Error) -> StoreResult {
-        tracing::error!(id = %result.meta.task_id, %error, "a result could not be stored");
+        tracing::error!(id = %result.meta.task_id, error = %error.report(), "a result could not be stored");
         let failure = TaskFailure::new("celeriac", "ResultNotStored", error.report());
         let mut stored = result.clone();
         stored.meta.state = TaskState::Failure;
         stored.meta.result = crate::process::failure_payload(self.failure_format.as_ref(), &failure);
+        stored.meta.children = Some(Vec::new());
+        stored.meta.extended = Map::new();
+        stored.meta.traceback = None;
         stored
     }
+}
+
+/// Whether an error of this kind is about one settlement, and not about the broker as a whole.
+fn blames_one(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Config | ErrorKind::Malformed | ErrorKind::NotFound | ErrorKind::TooLarge | ErrorKind::Unsupported
+    )
 }
 
 /// Waits between tries, longer each time.
 struct Tries<'a> {
     cold: &'a CancellationToken,
     wait: Duration,
+    /// Tries that failed for no reason that waiting is known to cure.
+    strange: u32,
 }
 
 impl<'a> Tries<'a> {
     fn new(cold: &'a CancellationToken) -> Self {
-        Self { cold, wait: Duration::from_millis(50) }
+        Self { cold, wait: Duration::from_millis(50), strange: 0 }
     }
 
     /// Waits before the next try.
@@ -213,8 +229,11 @@ impl<'a> Tries<'a> {
     /// # Errors
     /// `error`, if there is to be none.
     async fn again(&mut self, what: &'static str, error: Error) -> Result<(), Error> {
-        if !error.is_retryable() || self.cold.is_cancelled() {
-            tracing::error!(error = %error.report(), "{what}; the tasks will be delivered again");
+        if !error.is_retryable() {
+            self.strange += 1;
+        }
+        if blames_one(error.kind()) || self.strange > 5 || self.cold.is_cancelled() {
+            tracing::error!(error = %error.report(), "{what}; what is not acknowledged yet will be delivered again");
             return Err(error);
         }
         tracing::warn!(error = %error.report(), wait = ?self.wait, "{what}; trying again");

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use celeriac_broker::{Delivery, Receipt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::context::DeliveryInfo;
@@ -42,11 +42,13 @@ pub(crate) struct Jobs {
     queue: Mutex<VecDeque<Job>>,
     /// One permit for each job in the queue; there may be more permits than jobs after a drain, never fewer.
     ready: Semaphore,
+    /// Told when a task that was held until its time is added.
+    pub(crate) due: Notify,
 }
 
 impl Jobs {
     pub(crate) fn new() -> Self {
-        Self { queue: Mutex::default(), ready: Semaphore::new(0) }
+        Self { queue: Mutex::default(), ready: Semaphore::new(0), due: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Job>> {

@@ -1,28 +1,30 @@
 //! What a slot does with one delivery, from reading it to handing it to the finisher.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use celeriac_backend::ResultBackend;
-use celeriac_broker::{Broker, Receipt, Requeue, Verb};
+use celeriac_broker::{Broker, Receipt, Requeue, Settled, Verb};
 use celeriac_core::{
-    Clock, CorrelationId, Map, Payload, Properties, StoreResult, TaskFailure, TaskId, TaskMeta, TaskState, Timestamp,
-    Value,
+    Clock, CorrelationId, Map, Payload, Properties, ResultTuple, StoreResult, TaskFailure, TaskId, TaskMeta, TaskState,
+    Timestamp, Value,
 };
 use celeriac_producer::{Producer, TaskOptions};
 use celeriac_serializer::Serializer;
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::blocking::BlockingPool;
 use crate::config::WorkerConfig;
 use crate::context::{DeliveryInfo, Extensions, Inner, TaskContext};
-use crate::error::{Kind, TaskError, TaskResult};
+use crate::error::{Kind, TaskError, TaskResult, panic_text};
 use crate::finish::{Done, End};
 use crate::invocation::Invocation;
 use crate::jobs::{Job, Jobs, Work};
 use crate::registry::{Handler, Tasks};
-use crate::request::{Refused, Request};
+use crate::request::{Refused, Request, guarded};
 use crate::shutdown::ShutdownHandle;
 use crate::updates::UpdateSink;
 
@@ -69,15 +71,25 @@ impl Shared {
         while let Some(job) = self.jobs.pop().await {
             // Also when the slot is dropped in the middle of a task.
             let _ended = InHand(&self);
-            if let Some(done) = self.process(job.work).await
-                && finish.send(done).await.is_err()
-            {
-                return;
+            // A task's own panic is its outcome; any other must not cost the slot. The receipt is dropped, and the message goes back.
+            match AssertUnwindSafe(self.process(job.work, &finish)).catch_unwind().await {
+                Ok(Some(done)) => {
+                    if finish.send(done).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {}
+                Err(panic) => {
+                    tracing::error!(
+                        panic = panic_text(panic.as_ref()),
+                        "the worker broke down over a message; it goes back"
+                    );
+                }
             }
         }
     }
 
-    async fn process(self: &Arc<Self>, work: Work) -> Option<Done> {
+    async fn process(self: &Arc<Self>, work: Work, finish: &mpsc::Sender<Done>) -> Option<Done> {
         let (request, info, receipt) = match work {
             Work::Due(due) => *due,
             Work::Fresh(delivery) => {
@@ -98,44 +110,64 @@ impl Shared {
         let now = self.clock.now();
         let past = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
         let headers = &request.headers;
+        let handler = self.tasks.find(&headers.task).map(Arc::clone);
+        let options = handler.as_ref().map(|handler| &handler.options);
         if past(headers.expires.as_ref().map(|expires| expires.instant())) {
             tracing::debug!(id = %headers.id, task = %headers.task, "expired");
             let failure = TaskFailure::new("celery.exceptions", "TaskRevokedError", "expired");
-            let result = self.ended(&request, &info, TaskState::Revoked, Err(&failure), None);
+            let stored = !self.ignored(&request, options);
+            let end =
+                stored.then_some(Ended { state: TaskState::Revoked, outcome: Err(&failure), children: Vec::new() });
+            let result = end.and_then(|end| self.record(&request, &info, end, options));
             return Some(Done::new(Some(receipt), End::Ack).with_result(result));
         }
         if let Some(eta) = headers.eta.as_ref().map(|eta| eta.instant()).filter(|eta| *eta > now) {
             return self.later(eta, request, info, receipt);
         }
-        let Some(handler) = self.tasks.find(&headers.task).map(Arc::clone) else {
+        let Some(handler) = handler else {
             let failure = TaskFailure::new("celery.exceptions", "NotRegistered", headers.task.as_str());
             tracing::warn!(id = %headers.id, task = %headers.task, "not registered; rejected");
-            let result = self.ended(&request, &info, TaskState::Failure, Err(&failure), None);
+            let end = Ended { state: TaskState::Failure, outcome: Err(&failure), children: Vec::new() };
+            let result = self.record(&request, &info, end, None);
             return Some(Done::new(Some(receipt), End::Reject(Requeue::No)).with_result(result));
         };
-        let receipt = if handler.options.acks_late.unwrap_or(self.config.acks_late) {
-            Some(receipt)
-        } else {
-            // The task runs once or not at all: it may not start before its message is gone.
-            if let Err(error) = receipt.settle(Verb::Ack).await {
+        if handler.options.acks_late.unwrap_or(self.config.acks_late) {
+            return self.run(&Arc::new(request), &info, Some(receipt), &handler).await;
+        }
+        // The task runs once or not at all: it may not start before its message is gone, nor if the message is another's by now.
+        match receipt.settle(Verb::Ack).await {
+            Ok(Settled::Done) => {}
+            Ok(Settled::Lost) => return None,
+            Err(error) => {
                 tracing::warn!(id = %headers.id, %error, "could not be acknowledged before its start; it will be delivered again");
                 return None;
             }
-            None
+        }
+        let mut unfinished =
+            Unfinished { shared: self, request: Arc::new(request), info, handler, finish: Some(finish) };
+        let done = self.run(&unfinished.request, &unfinished.info, None, &unfinished.handler).await;
+        unfinished.finish = None;
+        done
+    }
+
+    /// Whether the result of a task is left out.
+    fn ignored(&self, request: &Request, options: Option<&TaskOptions>) -> bool {
+        let said = match request.headers.ignore_result {
+            // COMPAT: Python sends `false` for every task it knows, and lets its worker's task have the last word.
+            Some(false) if request.headers.lang == "py" => None,
+            said => said,
         };
-        self.run(request, info, receipt, handler).await
+        said.or(options.and_then(|options| options.ignore_result)).unwrap_or(self.config.ignore_result)
     }
 
     async fn run(
         self: &Arc<Self>,
-        request: Request,
-        info: DeliveryInfo,
+        request: &Arc<Request>,
+        info: &DeliveryInfo,
         receipt: Option<Receipt>,
-        handler: Arc<Handler>,
+        handler: &Arc<Handler>,
     ) -> Option<Done> {
-        let ignored =
-            request.headers.ignore_result.or(handler.options.ignore_result).unwrap_or(self.config.ignore_result);
-        let request = Arc::new(request);
+        let ignored = self.ignored(request, Some(&handler.options));
         let context = TaskContext::new(Inner {
             headers: Arc::clone(&request.headers),
             delivery: info.clone(),
@@ -147,6 +179,7 @@ impl Shared {
             result_format: Arc::clone(&self.result_format),
             updates: self.updates.clone().filter(|_| !ignored),
             cancelled: self.shutdown.cold.clone(),
+            expires: handler.options.result_expires.or(self.config.result_expires),
             children: Mutex::default(),
         });
         if handler.options.track_started.unwrap_or(self.config.track_started) {
@@ -158,9 +191,9 @@ impl Shared {
         }
         tracing::debug!(id = %request.headers.id, task = %request.headers.task, "started");
         let invocation = Invocation {
-            handler: Arc::clone(&handler),
+            handler: Arc::clone(handler),
             context: context.clone(),
-            request: Arc::clone(&request),
+            request: Arc::clone(request),
             result_format: Arc::clone(&self.result_format),
         };
         let outcome = invocation.run(&self.blocking).await;
@@ -171,7 +204,7 @@ impl Shared {
         if outcome.is_err() && receipt.is_some() && self.shutdown.cold.is_cancelled() {
             return None;
         }
-        Some(self.outcome(&request, &info, receipt, outcome, Ran { context, handler, ignored }))
+        Some(self.outcome(request, info, receipt, outcome, &Ran { context, handler: Arc::clone(handler), ignored }))
     }
 
     fn outcome(
@@ -180,7 +213,7 @@ impl Shared {
         info: &DeliveryInfo,
         receipt: Option<Receipt>,
         outcome: TaskResult<Vec<u8>>,
-        ran: Ran,
+        ran: &Ran,
     ) -> Done {
         let outcome = match outcome {
             Ok(data) if data.len() > self.config.max_result_bytes => Err(TaskFailure::new(
@@ -196,25 +229,34 @@ impl Shared {
             Ok(data) => {
                 tracing::debug!(%id, %task, "succeeded");
                 let payload = Payload { content_type: self.result_format.content_type(), data: data.into() };
-                let keep = (!ran.ignored).then_some(());
-                let result = keep.and_then(|()| self.ended(request, info, TaskState::Success, Ok(payload), Some(&ran)));
+                let children = ran.context.take_children();
+                let end = Ended { state: TaskState::Success, outcome: Ok(payload), children };
+                let end = (!ran.ignored).then_some(end);
+                let result = end.and_then(|end| self.record(request, info, end, Some(&ran.handler.options)));
                 Done::new(receipt, End::Ack).with_result(result)
             }
             Err(TaskError(Kind::Failure(failure))) => {
-                tracing::debug!(%id, %task, %failure, "failed");
-                let result = self.failed(request, info, &failure, &ran);
+                // Its text may hold arguments.
+                tracing::debug!(%id, %task, exception = failure.exc_type, "failed");
+                let result = self.failed(request, info, &failure, ran);
                 Done::new(receipt, End::Ack).with_result(result)
             }
             Err(TaskError(Kind::Reject { reason, requeue: Requeue::No })) => {
-                tracing::debug!(%id, %task, reason, "rejected");
+                tracing::debug!(%id, %task, "rejected");
                 let mut failure = TaskFailure::new("celery.exceptions", "Reject", reason);
                 failure.exc_message.push(Value::Bool(false));
-                let result = self.failed(request, info, &failure, &ran);
+                let result = self.failed(request, info, &failure, ran);
                 Done::new(receipt, End::Reject(Requeue::No)).with_result(result)
             }
             Err(TaskError(Kind::Reject { reason, requeue: Requeue::Yes })) => {
-                tracing::debug!(%id, %task, reason, "handed back");
-                Done::new(receipt, End::Reject(Requeue::Yes))
+                tracing::debug!(%id, %task, "handed back");
+                if receipt.is_some() {
+                    return Done::new(receipt, End::Reject(Requeue::Yes));
+                }
+                // There is no message any more that could go back: whoever waits must learn of it.
+                let mut failure = TaskFailure::new("celery.exceptions", "Reject", reason);
+                failure.exc_message.push(Value::Bool(true));
+                Done::new(None, End::Ack).with_result(self.failed(request, info, &failure, ran))
             }
             Err(TaskError(Kind::Ignore)) => Done::new(receipt, End::Ack),
         }
@@ -224,7 +266,9 @@ impl Shared {
         if ran.ignored && !self.config.store_errors_even_if_ignored {
             return None;
         }
-        self.ended(request, info, TaskState::Failure, Err(failure), Some(ran))
+        let children = ran.context.take_children();
+        let end = Ended { state: TaskState::Failure, outcome: Err(failure), children };
+        self.record(request, info, end, Some(&ran.handler.options))
     }
 
     /// Hands a task with a later ETA to the broker; holds it here if the broker cannot keep it.
@@ -241,6 +285,7 @@ impl Shared {
                     shared.in_hand.fetch_add(1, Ordering::Relaxed);
                     let work = Work::Due(Box::new((request, info, receipt)));
                     shared.jobs.push([Job { work, since: Instant::now() }]);
+                    shared.jobs.due.notify_one();
                 }
                 () = shared.shutdown.warm.cancelled() => {}
             }
@@ -253,7 +298,7 @@ impl Shared {
     /// Rejects a message that cannot be run; the failure is stored if it is known for which task.
     fn refuse(&self, receipt: Receipt, info: &DeliveryInfo, refused: Refused) -> Done {
         let Refused { id, properties, error } = refused;
-        tracing::warn!(queue = %info.queue, id = id.as_deref().unwrap_or("?"), %error, "unreadable message rejected");
+        tracing::warn!(queue = %info.queue, id = id.as_deref().unwrap_or("?"), exception = error.failure().map(|failure| failure.exc_type.as_str()), "unreadable message rejected");
         let result = id.zip(error.failure()).and_then(|(id, failure)| {
             self.backend.as_ref()?;
             let mut meta = TaskMeta::new(id, TaskState::Failure);
@@ -265,18 +310,17 @@ impl Shared {
     }
 
     /// The final record of a task; `None` if there is nowhere to store it.
-    fn ended(
+    fn record(
         &self,
         request: &Request,
         info: &DeliveryInfo,
-        state: TaskState,
-        outcome: Result<Payload, &TaskFailure>,
-        ran: Option<&Ran>,
+        end: Ended<'_>,
+        options: Option<&TaskOptions>,
     ) -> Option<StoreResult> {
         self.backend.as_ref()?;
         let headers = &request.headers;
-        let mut meta = TaskMeta::new(headers.id.clone(), state);
-        match outcome {
+        let mut meta = TaskMeta::new(headers.id.clone(), end.state);
+        match end.outcome {
             Ok(payload) => meta.result = Some(payload),
             Err(failure) => {
                 meta.result = failure_payload(self.result_format.as_ref(), failure);
@@ -286,7 +330,7 @@ impl Shared {
         meta.date_done = Some(self.clock.now());
         meta.group_id = headers.group.clone();
         meta.parent_id = headers.parent_id.clone();
-        meta.children = Some(ran.map(|ran| ran.context.take_children()).unwrap_or_default());
+        meta.children = Some(end.children);
         if self.config.result_extended {
             let (args, kwargs) = request.values().unwrap_or_default();
             meta.extended = [
@@ -310,7 +354,7 @@ impl Shared {
                 }
             }
         }
-        Some(self.store_result(meta, &request.properties, ran.map(|ran| &ran.handler.options)))
+        Some(self.store_result(meta, &request.properties, options))
     }
 
     fn store_result(&self, meta: TaskMeta, properties: &Properties, options: Option<&TaskOptions>) -> StoreResult {
@@ -326,6 +370,42 @@ impl Shared {
 /// What a reply repeats: the message's own correlation id, else the task's id, as in Celery.
 fn correlation_id(properties: &Properties, id: &TaskId) -> CorrelationId {
     properties.correlation_id.clone().unwrap_or_else(|| CorrelationId::from(id))
+}
+
+/// How a task ended.
+struct Ended<'a> {
+    state: TaskState,
+    outcome: Result<Payload, &'a TaskFailure>,
+    /// The tasks it sent.
+    children: Vec<ResultTuple>,
+}
+
+/// A task whose message is gone already. Dropped before it has ended, by a cold shutdown, it leaves a failure behind: nobody else runs it, and
+/// whoever waits must learn of it.
+struct Unfinished<'a> {
+    shared: &'a Shared,
+    request: Arc<Request>,
+    info: DeliveryInfo,
+    handler: Arc<Handler>,
+    /// `None` once it has ended.
+    finish: Option<&'a mpsc::Sender<Done>>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let Some(finish) = self.finish else { return };
+        if self.shared.ignored(&self.request, Some(&self.handler.options)) {
+            return;
+        }
+        // COMPAT: celery's class for a task whose worker ended under it.
+        let text = "the worker stopped before the task had ended";
+        let failure = TaskFailure::new("billiard.exceptions", "WorkerLostError", text);
+        let end = Ended { state: TaskState::Failure, outcome: Err(&failure), children: Vec::new() };
+        let result = self.shared.record(&self.request, &self.info, end, Some(&self.handler.options));
+        if finish.try_send(Done::new(None, End::Ack).with_result(result)).is_err() {
+            tracing::error!(id = %self.request.headers.id, "a task was dropped, and that could not be stored");
+        }
+    }
 }
 
 /// What is known of a task that ran.
@@ -347,12 +427,14 @@ impl Drop for InHand<'_> {
 
 /// The exception object in the format of results. An exception whose arguments cannot be written is stored without them.
 pub(crate) fn failure_payload(format: &dyn Serializer, failure: &TaskFailure) -> Option<Payload> {
-    let mut data = Vec::new();
-    let written = format.encode_value(&failure.to_value(), &mut data).or_else(|_| {
-        data.clear();
+    let write = |failure: &TaskFailure| {
+        let mut data = Vec::new();
+        guarded(|| format.encode_value(&failure.to_value(), &mut data)).ok().map(|()| data)
+    };
+    let data = write(failure).or_else(|| {
         let mut bare = failure.clone();
         bare.exc_message = vec![Value::from(failure.message())];
-        format.encode_value(&bare.to_value(), &mut data)
-    });
-    written.ok().map(|()| Payload { content_type: format.content_type(), data: data.into() })
+        write(&bare)
+    })?;
+    Some(Payload { content_type: format.content_type(), data: data.into() })
 }

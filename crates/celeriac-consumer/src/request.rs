@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use celeriac_serializer::{Body, Compression, Serializer, SerializerExt as _};
 
 use crate::arguments::Arguments;
 use crate::config::WorkerConfig;
-use crate::error::{TaskError, TaskResult};
+use crate::error::{TaskError, TaskResult, panic_text};
 
 /// A task as it was sent.
 pub(crate) struct Request {
@@ -59,7 +60,7 @@ impl Request {
             let failure = TaskFailure::new("celery.exceptions", "InvalidTaskError", reason);
             return Err(Box::new(Refused { id: id_of(&headers), properties, error: failure.into() }));
         }
-        let read = Self::open(&headers, &properties, body, config);
+        let read = guarded(|| Self::open(&headers, &properties, body, config));
         let (format, body) = match read {
             Ok(opened) => opened,
             Err(error) => {
@@ -68,7 +69,7 @@ impl Request {
         };
         match headers.into_task() {
             Ok(headers) => Ok(Self { headers, properties, format, body, protocol: Protocol::Two }),
-            Err(_) => match headers_of_protocol_1(format.as_ref(), &body) {
+            Err(_) => match guarded_or(|| headers_of_protocol_1(format.as_ref(), &body), |error| Err((None, error))) {
                 Ok(headers) => Ok(Self { headers, properties, format, body, protocol: Protocol::One }),
                 Err((id, error)) => Err(Box::new(Refused { id, properties, error: TaskError::decode(&error) })),
             },
@@ -90,9 +91,14 @@ impl Request {
         let content_type =
             properties.content_type.as_deref().or_else(|| properties.extra.get("content_type").and_then(Value::as_str));
         let format = Arc::clone(config.serializers.for_content_type(content_type)?);
-        let body = match headers.task().and_then(|task| task.compression.as_deref()) {
+        // Protocol 1 has this one header too.
+        let compression = match headers.task() {
+            Some(task) => task.compression.clone(),
+            None => headers.get("compression").and_then(|name| name.as_str().map(str::to_owned)),
+        };
+        let body = match compression {
             None => body,
-            Some(name) => Compression::from_name(name)?.decompress(&body, config.max_body_bytes)?.into(),
+            Some(name) => Compression::from_name(&name)?.decompress(&body, config.max_body_bytes)?.into(),
         };
         Ok((format, body))
     }
@@ -118,6 +124,10 @@ impl Request {
 
     /// The arguments as values, for an extended result; `None` if their format does not say what they are.
     pub(crate) fn values(&self) -> Option<(Value, Value)> {
+        guarded_or(|| self.try_values(), |_| None)
+    }
+
+    fn try_values(&self) -> Option<(Value, Value)> {
         let format = self.format.as_ref();
         let body = self.split().ok()?;
         let args = body.args.iter().map(|arg| format.decode_value(arg)).collect::<Result<Vec<_>>>().ok()?;
@@ -155,6 +165,18 @@ impl Request {
         )
         .into())
     }
+}
+
+/// Runs code of a registered format on what strangers sent: a panic is an error, and costs no slot.
+pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    guarded_or(read, Err)
+}
+
+fn guarded_or<T>(read: impl FnOnce() -> T, failed: impl FnOnce(Error) -> T) -> T {
+    // Nothing that a panic may have left half done is looked at again.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        failed(Error::unexpected("read task", format!("the serializer panicked: {}", panic_text(panic.as_ref()))))
+    })
 }
 
 fn id_of(headers: &Headers) -> Option<TaskId> {

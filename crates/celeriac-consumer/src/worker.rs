@@ -184,7 +184,12 @@ impl Worker {
     /// Dropping the future is a cold shutdown without its order: what runs is dropped, and every message is handed back.
     pub async fn run(self) -> Result<()> {
         let Self { shared, started } = self;
-        let consumer = consume(&shared).await?;
+        // CANCEL SAFETY: a consumer that is not wanted any more is dropped.
+        let consumer = tokio::select! {
+            biased;
+            () = shared.shutdown.warm.cancelled() => return Ok(()),
+            consumer = consume(&shared) => consumer?,
+        };
         started.send_replace(true);
         tracing::info!(name = %shared.name, queues = ?shared.config.queues, concurrency = shared.config.concurrency, "worker started");
 
@@ -210,15 +215,28 @@ impl Worker {
         }
         drop(sender);
 
-        fetch(&shared, consumer).await;
-
+        // CANCEL SAFETY: fetching is cancel safe, and joining too.
+        let (consumer, failed) = tokio::select! {
+            consumer = fetch(&shared, consumer) => (Some(consumer), None),
+            Some(ended) = slots.join_next() => (None, Some(ended)),
+            Some(ended) = finishing.join_next() => (None, Some(ended)),
+        };
+        if let Some(ended) = &failed {
+            tracing::error!(name = %shared.name, ?ended, "a loop of the worker broke down");
+            shared.shutdown.shutdown_cold();
+        }
+        // From here on no slot takes anything up.
         let waiting = shared.jobs.close();
         tracing::info!(name = %shared.name, handed_back = waiting.len(), "worker stops: finishing what runs");
-        hand_back(&shared, waiting).await;
-        stop(&shared, &mut slots, &mut finishing).await;
+        stop(&shared, consumer, waiting, &mut slots, &mut finishing).await;
         writing.abort_all();
         tracing::info!(name = %shared.name, tasks = shared.ended.load(Ordering::Relaxed), "worker stopped");
-        Ok(())
+        match failed {
+            None => Ok(()),
+            Some(_) => {
+                Err(Error::unexpected("run worker", "a loop of the worker broke down; its messages are handed back"))
+            }
+        }
     }
 }
 
@@ -228,7 +246,7 @@ async fn consume(shared: &Shared) -> Result<Box<dyn Consumer>> {
 }
 
 /// Fetches as there is room, until the shutdown. A consumer that fails is replaced.
-async fn fetch(shared: &Shared, mut consumer: Box<dyn Consumer>) {
+async fn fetch(shared: &Shared, mut consumer: Box<dyn Consumer>) -> Box<dyn Consumer> {
     let mut gauge = Gauge::new(shared.config.prefetch, Instant::now());
     let mut wait = Duration::from_millis(50);
     loop {
@@ -243,19 +261,20 @@ async fn fetch(shared: &Shared, mut consumer: Box<dyn Consumer>) {
             continue;
         };
         tracing::warn!(error = %error.report(), ?wait, "cannot fetch; trying again");
+        // CANCEL SAFETY: a consumer that is not wanted any more is dropped.
         tokio::select! {
             () = shared.shutdown.warm.cancelled() => break,
-            () = tokio::time::sleep(wait) => {}
+            fresh = async {
+                tokio::time::sleep(wait).await;
+                consume(shared).await
+            } => match fresh {
+                Ok(fresh) => consumer = fresh,
+                Err(error) => tracing::warn!(error = %error.report(), "cannot consume"),
+            },
         }
         wait = (wait * 2).min(Duration::from_secs(10));
-        match consume(shared).await {
-            Ok(fresh) => consumer = fresh,
-            Err(error) => tracing::warn!(error = %error.report(), "cannot consume"),
-        }
     }
-    if let Err(error) = consumer.cancel().await {
-        tracing::warn!(%error, "the consumer could not be cancelled");
-    }
+    consumer
 }
 
 async fn fetch_once(shared: &Shared, gauge: &mut Gauge, consumer: &mut dyn Consumer) -> Result<()> {
@@ -279,7 +298,7 @@ async fn fetch_once(shared: &Shared, gauge: &mut Gauge, consumer: &mut dyn Consu
 async fn room(shared: &Shared, gauge: &mut Gauge) -> NonZeroUsize {
     loop {
         let prefetch = gauge.prefetch(shared.ended.load(Ordering::Relaxed), Instant::now());
-        let target = shared.config.concurrency.get() + prefetch;
+        let target = shared.config.concurrency.get().saturating_add(prefetch);
         shared.low_water.store(target - prefetch / 2 - 1, Ordering::SeqCst);
         let free = target.saturating_sub(shared.in_hand.load(Ordering::SeqCst));
         // Whatever is fetched may turn out to have a later ETA.
@@ -300,17 +319,22 @@ async fn room(shared: &Shared, gauge: &mut Gauge) -> NonZeroUsize {
 
 /// Waits until something in hand has waited for too long.
 async fn hoarded(shared: &Shared) {
-    match shared.jobs.oldest() {
-        Some(since) => tokio::time::sleep_until(since + HOARD).await,
-        None => std::future::pending().await,
+    loop {
+        match shared.jobs.oldest() {
+            Some(since) => return tokio::time::sleep_until(since + HOARD).await,
+            // Only a task that was held until now adds to the jobs behind the fetching loop's back.
+            None => shared.jobs.due.notified().await,
+        }
     }
 }
 
 async fn hand_back_hoard(shared: &Shared, gauge: &mut Gauge) {
     if let Some(limit) = Instant::now().checked_sub(HOARD) {
         let old = shared.jobs.take_older(limit);
-        gauge.handed_back(shared.ended.load(Ordering::Relaxed));
-        hand_back(shared, old).await;
+        if !old.is_empty() {
+            gauge.handed_back(shared.ended.load(Ordering::Relaxed));
+            hand_back(shared, old).await;
+        }
     }
 }
 
@@ -330,21 +354,34 @@ async fn hand_back(shared: &Shared, jobs: Vec<Job>) {
     shared.out_of_hand(count);
 }
 
-/// Waits until what runs has ended and is settled, or the shutdown turns cold.
-async fn stop(shared: &Shared, slots: &mut JoinSet<()>, finishing: &mut JoinSet<()>) {
+/// Hands back what waits and lets end what runs, until the shutdown turns cold.
+async fn stop(
+    shared: &Shared,
+    consumer: Option<Box<dyn Consumer>>,
+    waiting: Vec<Job>,
+    slots: &mut JoinSet<()>,
+    finishing: &mut JoinSet<()>,
+) {
     let limit = async {
         match shared.config.shutdown_timeout {
             Some(limit) => tokio::time::sleep(limit).await,
             None => std::future::pending().await,
         }
     };
-    // CANCEL SAFETY: joining is cancel safe, and so are the others.
+    let orderly = async {
+        hand_back(shared, waiting).await;
+        if let Some(consumer) = consumer
+            && let Err(error) = consumer.cancel().await
+        {
+            tracing::warn!(%error, "the consumer could not be cancelled");
+        }
+        join(slots).await;
+        // The slots have dropped their senders: the finisher ends when all they sent is settled.
+        join(finishing).await;
+    };
+    // CANCEL SAFETY: receipts that are dropped hand their messages back; joining is cancel safe.
     tokio::select! {
-        () = async {
-            join(slots).await;
-            // The slots have dropped their senders: the finisher ends when all they sent is settled.
-            join(finishing).await;
-        } => return,
+        () = orderly => return,
         () = shared.shutdown.cold.cancelled() => {}
         () = limit => {
             tracing::warn!("the time for a warm shutdown is over");
