@@ -10,6 +10,7 @@ mod backends;
 mod outcomes;
 mod prefetch;
 mod results;
+mod robust;
 mod sending;
 mod settling;
 mod shutdown;
