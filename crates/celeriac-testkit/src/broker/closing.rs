@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use celeriac_broker::{Completion, ConsumeOptions, ErrorKind, Outgoing, QueueSpec, Requeue, Verb};
+use celeriac_broker::{Completion, ConsumeOptions, ErrorKind, Outgoing, QueueSpec, Requeue, Settled, Verb};
 use celeriac_core::{StoreResult, TaskId, TaskMeta, TaskState};
 use tokio::time::timeout;
 
@@ -82,8 +82,11 @@ pub(super) async fn settling_after_close_is_passed_over(kit: &BrokerKit) {
         Verb::Complete(Box::new(Completion::new().then(nowhere()))),
     ];
     for (delivery, verb) in held.into_iter().zip(verbs) {
-        if let Err(error) = delivery.into_receipt().settle(verb).await {
-            assert_eq!(error.kind(), ErrorKind::Unavailable, "settling on a closed broker: {error}");
+        match delivery.into_receipt().settle(verb).await {
+            Ok(settled) => {
+                assert_eq!(settled, Settled::Lost, "what is passed over is left in the batch, for its holder to know")
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "settling on a closed broker: {error}"),
         }
     }
     let mut consumer = BrokerKit::consumer_of(&other, &queue).await;
