@@ -7,7 +7,7 @@ use celeriac_backend::ResultBackend;
 use celeriac_broker::{Broker, Completion, DeliveryTag, Receipt, Requeue, Unsettled, Verb, settle_all};
 use celeriac_core::{Error, ErrorKind, Map, StoreResult, TaskFailure, TaskState, Timestamp};
 use celeriac_serializer::Serializer;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// The most tasks that end as one.
@@ -20,6 +20,8 @@ pub(crate) struct Done {
     pub(crate) receipt: Option<Receipt>,
     pub(crate) end: End,
     pub(crate) result: Option<StoreResult>,
+    /// Its share of the memory that results may take until they are stored.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 /// What becomes of the message.
@@ -32,7 +34,12 @@ pub(crate) enum End {
 
 impl Done {
     pub(crate) fn new(receipt: Option<Receipt>, end: End) -> Self {
-        Self { receipt, end, result: None }
+        Self { receipt, end, result: None, room: None }
+    }
+
+    /// The size of the result, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.result.as_ref().and_then(|result| result.meta.result.as_ref()).map_or(0, |payload| payload.data.len())
     }
 
     pub(crate) fn with_result(mut self, result: Option<StoreResult>) -> Self {
@@ -70,7 +77,9 @@ impl Finisher {
         let atomic = self.atomic();
         let mut settle = Vec::with_capacity(batch.len());
         let mut results = Vec::new();
-        for Done { receipt, end, result } in batch {
+        let mut rooms = Vec::new();
+        for Done { receipt, end, result, room } in batch {
+            rooms.extend(room);
             let verb = match (end, result) {
                 // One transition; a store has no other use for a message that is rejected for good.
                 (End::Ack | End::Reject(Requeue::No), Some(result)) if receipt.is_some() && atomic => {

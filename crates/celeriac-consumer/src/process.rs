@@ -13,7 +13,7 @@ use celeriac_core::{
 use celeriac_producer::{Producer, TaskOptions};
 use celeriac_serializer::Serializer;
 use futures_util::FutureExt as _;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::blocking::BlockingPool;
@@ -28,6 +28,11 @@ use crate::request::{Refused, Request, guarded};
 use crate::shutdown::ShutdownHandle;
 use crate::updates::UpdateSink;
 
+/// A result from so many bytes on is large.
+const LARGE: usize = 64 * 1024;
+/// How many times `LARGE` bytes of large results may wait to be stored: 256 MiB in all.
+pub(crate) const ROOM: usize = 4_096;
+
 /// What the loops of one worker share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -41,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) producer: Producer,
     pub(crate) result_format: Arc<dyn Serializer>,
+    /// Permits for large results that wait to be stored.
+    pub(crate) result_room: Arc<Semaphore>,
     pub(crate) shutdown: ShutdownHandle,
     pub(crate) tasks: Tasks,
     pub(crate) updates: Option<Arc<UpdateSink>>,
@@ -73,7 +80,8 @@ impl Shared {
             let _ended = InHand(&self);
             // A task's own panic is its outcome; any other must not cost the slot. The receipt is dropped, and the message goes back.
             match AssertUnwindSafe(self.process(job.work, &finish)).catch_unwind().await {
-                Ok(Some(done)) => {
+                Ok(Some(mut done)) => {
+                    done.room = self.room_for(done.bytes()).await;
                     if finish.send(done).await.is_err() {
                         return;
                     }
@@ -87,6 +95,15 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Waits until there is room for a large result beside those that are not stored yet. Small ones are bounded by their number.
+    async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes < LARGE {
+            return None;
+        }
+        let units = u32::try_from((bytes / LARGE).min(ROOM)).ok()?;
+        Arc::clone(&self.result_room).acquire_many_owned(units).await.ok()
     }
 
     async fn process(self: &Arc<Self>, work: Work, finish: &mpsc::Sender<Done>) -> Option<Done> {

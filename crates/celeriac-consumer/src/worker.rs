@@ -9,7 +9,7 @@ use std::time::Duration;
 use celeriac_broker::{ConsumeOptions, Consumer, Receipt, Requeue, Verb, settle_all};
 use celeriac_core::{Clock, Error, Result, SystemClock};
 use celeriac_producer::Producer;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::context::Extensions;
 use crate::finish::{Done, Finisher};
 use crate::jobs::{Job, Jobs, Work};
 use crate::prefetch::Gauge;
-use crate::process::Shared;
+use crate::process::{ROOM, Shared};
 use crate::registry::Tasks;
 use crate::shutdown::{ShutdownHandle, Signals};
 
@@ -86,6 +86,7 @@ impl WorkerBuilder {
             config,
             producer,
             result_format,
+            result_room: Arc::new(Semaphore::new(ROOM)),
             tasks,
             ended: AtomicU64::new(0),
             in_hand: AtomicUsize::new(0),
