@@ -70,7 +70,8 @@ pub struct TaskHeaders {
     pub stamps: Map,
     /// The MIME type of the body's compression; none when absent.
     pub compression: Option<String>,
-    /// Headers that the protocol does not know: the user's, or another program's. They survive retries and hops.
+    /// Headers that the protocol does not know: the user's, or another program's. They survive retries and hops. So does the value of a header
+    /// that the protocol knows but that came with a value of the wrong type.
     pub extra: Map,
     /// What was wrong with a header as it came; its value is kept in `extra`, under its own name.
     malformed: Option<Box<str>>,
@@ -106,9 +107,16 @@ impl TaskHeaders {
         }
     }
 
-    /// Every header in the protocol's order, then the others.
+    /// Every header once: those of the protocol in its order, then the others. What is in `extra` under a name of the protocol's stands for it.
     fn visit(&self, mut see: impl FnMut(&str, HeaderValue<'_>)) {
         use HeaderValue::{Bool, Int, Map, Null, Str, Value as Whole};
+        let replaced = self.extra_names_known();
+        let mut all = |name: &str, value: HeaderValue<'_>| see(name, value);
+        let mut see = |name: &str, value: HeaderValue<'_>| {
+            if !(replaced && self.extra.contains_key(name)) {
+                all(name, value);
+            }
+        };
         see("lang", Str(&self.lang));
         see("task", Str(&self.task));
         see("id", Str(&self.id));
@@ -134,8 +142,13 @@ impl TaskHeaders {
             see("compression", Str(compression));
         }
         for (name, value) in &self.extra {
-            see(name, Whole(value));
+            all(name, Whole(value));
         }
+    }
+
+    /// Whether a header of the protocol is in `extra`: one that came with a value of the wrong type.
+    fn extra_names_known(&self) -> bool {
+        self.extra.keys().any(|name| NAMES.contains(&name))
     }
 }
 
@@ -252,7 +265,11 @@ impl Headers {
         }
     }
 
-    /// What is wrong with the headers of a task: the first that is missing or of the wrong type; `None` if nothing is.
+    /// What is wrong with the headers of a task: the first that is missing or of the wrong type; `None` if nothing is. It tells the header's name
+    /// and what kind of value came, never the value, which may be secret.
+    ///
+    /// A header that only informs (`lang`, `shadow`, `argsrepr`, `kwargsrepr` and `origin`) is never reported: of the wrong type it counts as
+    /// absent, and its value is kept in [`TaskHeaders::extra`].
     #[must_use]
     pub fn malformed(&self) -> Option<&str> {
         match &self.0 {
@@ -288,7 +305,7 @@ impl Headers {
 
     /// Shows every header, in the protocol's order, without copying: for systems that write headers one by one.
     ///
-    /// A header that was malformed is shown twice: as absent, then as it came.
+    /// A header that came with a value of the wrong type is shown once, as it came, behind the protocol's.
     pub fn visit(&self, mut see: impl FnMut(&str, HeaderValue<'_>)) {
         match &self.0 {
             Kind::Table(table, _) => table.iter().for_each(|(name, value)| see(name, HeaderValue::Value(value))),
@@ -340,8 +357,8 @@ impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Kind::Table(table, _) => table.serialize(serializer),
-            // A malformed header is in `extra` under a known name: the table writes each name once.
-            Kind::Task(task) if task.malformed.is_some() => self.to_map().serialize(serializer),
+            // A header of the wrong type is in `extra` under a known name: the table writes each name once.
+            Kind::Task(task) if task.extra_names_known() => self.to_map().serialize(serializer),
             Kind::Task(task) => {
                 let known = if task.compression.is_some() { 20 } else { 19 };
                 let mut map = serializer.serialize_map(Some(known + task.extra.len()))?;
@@ -453,7 +470,10 @@ impl Slots {
         if !named {
             return self.into_table();
         }
-        let (task, id) = match (self.parse::<TaskName>("task"), self.parse::<TaskId>("id")) {
+        let (task, id) = match (
+            self.parse::<TaskName>("task", "text of 1 to 255 bytes"),
+            self.parse::<TaskId>("id", "text of 1 to 155 bytes"),
+        ) {
             (Some(task), Some(id)) => (task, id),
             (task, id) => {
                 // The one that can be read goes back to its place: a failure is stored by the id.
@@ -470,19 +490,19 @@ impl Slots {
         let task = TaskHeaders {
             task,
             id,
-            lang: self.text("lang").map_or(Cow::Borrowed(""), Cow::Owned),
-            shadow: self.text("shadow"),
-            eta: self.parse("eta"),
-            expires: self.parse("expires"),
-            group: self.parse("group"),
+            lang: self.informative("lang").map_or(Cow::Borrowed(""), Cow::Owned),
+            shadow: self.informative("shadow"),
+            eta: self.parse("eta", "an ISO 8601 time"),
+            expires: self.parse("expires", "an ISO 8601 time"),
+            group: self.parse("group", "text of 1 to 155 bytes"),
             group_index: self.read("group_index", "an integer", |value| value.as_i64()),
             retries: self.count("retries"),
             timelimit: self.read("timelimit", "a list [hard, soft] of seconds", time_limits).unwrap_or_default(),
-            root_id: self.parse("root_id"),
-            parent_id: self.parse("parent_id"),
-            argsrepr: self.text("argsrepr").unwrap_or_default(),
-            kwargsrepr: self.text("kwargsrepr").unwrap_or_default(),
-            origin: self.text("origin").map(Arc::from),
+            root_id: self.parse("root_id", "text of 1 to 155 bytes"),
+            parent_id: self.parse("parent_id", "text of 1 to 155 bytes"),
+            argsrepr: self.informative("argsrepr").unwrap_or_default(),
+            kwargsrepr: self.informative("kwargsrepr").unwrap_or_default(),
+            origin: self.informative("origin").map(Arc::from),
             ignore_result: self.read("ignore_result", "a boolean", |value| match value {
                 Value::Bool(ignore) => Some(*ignore),
                 _ => None,
@@ -528,30 +548,42 @@ impl Slots {
         taken
     }
 
-    fn refuse(&mut self, name: &'static str, value: Value, why: &str) {
-        let shown: String = format!("{value:?}").chars().take(64).collect();
-        self.malformed.get_or_insert_with(|| format!("header `{name}` should be {why}, not {shown}").into());
+    fn refuse(&mut self, name: &'static str, value: Value, expected: &str) {
+        // The value itself is not shown: it may be an argument.
+        let kind = value.kind();
+        self.malformed.get_or_insert_with(|| format!("header `{name}` should be {expected}; it came as {kind}").into());
         self.extra.insert(name.to_owned(), value);
     }
 
     /// As [`Slots::read`], but moves the text out instead of copying it.
     fn text(&mut self, name: &'static str) -> Option<String> {
+        self.text_or(name, |slots, value| slots.refuse(name, value, "text"))
+    }
+
+    /// As [`Slots::text`], but a value of the wrong type is kept without being reported: no task need fail for what people read.
+    fn informative(&mut self, name: &'static str) -> Option<String> {
+        self.text_or(name, |slots, value| {
+            slots.extra.insert(name.to_owned(), value);
+        })
+    }
+
+    fn text_or(&mut self, name: &'static str, otherwise: impl FnOnce(&mut Self, Value)) -> Option<String> {
         match self.slot(name)?.take()? {
             Value::Null => None,
             Value::Str(text) => Some(text),
             other => {
-                self.refuse(name, other, "text");
+                otherwise(self, other);
                 None
             }
         }
     }
 
-    fn parse<T: std::str::FromStr<Err = Error>>(&mut self, name: &'static str) -> Option<T> {
-        self.read(name, "well-formed text", |value| value.as_str()?.parse().ok())
+    fn parse<T: std::str::FromStr<Err = Error>>(&mut self, name: &'static str, expected: &str) -> Option<T> {
+        self.read(name, expected, |value| value.as_str()?.parse().ok())
     }
 
     fn count(&mut self, name: &'static str) -> u32 {
-        self.read(name, "a count", |value| u32::try_from(value.as_i64()?).ok()).unwrap_or(0)
+        self.read(name, "a count from 0", |value| u32::try_from(value.as_i64()?).ok()).unwrap_or(0)
     }
 }
 

@@ -202,7 +202,7 @@ impl<R> TypedSignature<R> {
         self
     }
 
-    /// Sends it under this id. Default: a random one.
+    /// Sends it under this id. Default: a fresh one.
     ///
     /// A text that cannot be an id is told when the call is sent.
     pub fn task_id(mut self, id: impl Into<Cow<'static, str>>) -> Self {

@@ -59,6 +59,7 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     };
 
     let id = options.task_id.unwrap_or_else(TaskId::random);
+    let name = task.clone();
     let mut headers = TaskHeaders::new(task, id.clone());
     let encoded = encode(args.as_ref(), format.as_ref()).map_err(|error| {
         Error::new(error.kind(), "send", format!("task `{}`: {}", headers.task, error.message())).with_source(error)
@@ -75,27 +76,24 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
         headers.root_id = Some(lineage.root_id.clone());
         headers.parent_id = Some(lineage.parent_id.clone());
     }
+    // The worker's limit holds for the body as it comes, and for what it is decompressed to.
+    let check = |size: usize, compressed: &str| {
+        let limit = config.max_body_bytes;
+        let message = || format!("the body of task `{name}` has {size} bytes{compressed}, the limit is {limit}");
+        if size > limit { Err(Error::new(ErrorKind::TooLarge, "send", message())) } else { Ok(()) }
+    };
+    check(encoded.body.len(), "")?;
     let body = match compression {
         None => encoded.body,
         Some(compression) => {
             headers.compression = Some(compression.content_type().to_owned());
-            compression.compress(&encoded.body)?
+            let body = compression.compress(&encoded.body)?;
+            check(body.len(), " when compressed")?;
+            body
         }
     };
     if !options.headers.is_empty() {
         headers = with_own(headers, options.headers)?;
-    }
-    if body.len() > config.max_body_bytes {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            "send",
-            format!(
-                "the body of task `{}` has {} bytes, the limit is {}",
-                headers.task,
-                body.len(),
-                config.max_body_bytes
-            ),
-        ));
     }
     let ignore_result = headers.ignore_result.unwrap_or(false);
     let properties = Properties {

@@ -58,7 +58,7 @@ pub struct CallOptions {
     pub serializer: Option<Cow<'static, str>>,
     /// A name to show instead of the task's.
     pub shadow: Option<String>,
-    /// The id of the call. Default: a random one. Sending two tasks under one id makes them share one result.
+    /// The id of the call. Default: a fresh one. Sending two tasks under one id makes them share one result.
     pub task_id: Option<TaskId>,
 }
 

@@ -23,7 +23,7 @@ pub struct ProducerConfig {
     pub compression: Option<Cow<'static, str>>,
     /// The queue for tasks that nothing else is said of. Default: `celery`.
     pub default_queue: QueueName,
-    /// The largest body that is sent, in bytes, after compression. Default: 64 MiB.
+    /// The largest body that is sent, in bytes, compressed or not. Default: 64 MiB.
     pub max_body_bytes: usize,
     /// How long publishing may take before it fails. Default: 10 s.
     pub publish_timeout: Duration,

@@ -147,6 +147,10 @@ impl<R> AsyncResult<R> {
 
     /// Waits until the task has ended. Nothing is polled.
     ///
+    /// A result that is never stored never comes, and the sender cannot always know: the worker may define the task with `ignore_result`
+    /// where it was sent by name, or be configured to ignore results; the task may end with `TaskError::ignore()`; the id may be nobody's.
+    /// Wait with [`AsyncResult::get_timeout`] where that may be.
+    ///
     /// # Errors
     /// [`ErrorKind::Config`] without a result backend; [`ErrorKind::Unsupported`] if the task was sent to ignore its result.
     ///
@@ -195,7 +199,8 @@ impl<R> AsyncResult<R> {
 }
 
 impl<R: DeserializeOwned> AsyncResult<R> {
-    /// Waits for the task to end, as long as it takes, and returns its result.
+    /// Waits for the task to end, as long as it takes, and returns its result. It waits for ever if no result is ever stored: when that is,
+    /// [`AsyncResult::wait`] tells.
     ///
     /// # Errors
     /// [`ResultError::Failure`] and [`ResultError::Revoked`] as the task ended; [`ResultError::Backend`] if there is no result backend, it

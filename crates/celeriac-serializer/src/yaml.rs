@@ -1,5 +1,7 @@
 //! YAML: written in flow style, which JSON is but for a few scalars; read in any style.
 
+mod depth;
+
 use std::borrow::Cow;
 
 use celeriac_core::value::ValueDeserializer;
@@ -14,7 +16,8 @@ use crate::serializer::{ContentEncoding, Serializer, Visit};
 ///
 /// Texts are always quoted, so that none turns into a date or a bool on the way. What YAML lacks travels as the tagged maps
 /// of kombu's JSON, which Python sees as plain dicts. Python's dates and `!!binary` are read as text.
-/// A [`Value`] is read up to 64 levels deep.
+/// A [`Value`] is read up to 64 levels deep. Flow collections nested deeper than 128 are refused before they are parsed, and so are other large
+/// texts with so many brackets that parsing them might take minutes.
 ///
 /// # Wire format
 /// `yaml.safe_dump` and `yaml.safe_load`, PyYAML 6.
@@ -41,6 +44,7 @@ impl Serializer for Yaml {
     }
 
     fn decode(&self, data: &[u8], visit: Visit<'_>) -> Result<()> {
+        depth::check(data)?;
         let mut first = None;
         if memchr::memmem::find(data, b"__type__").is_none() {
             let source = serde_yaml_ng::Deserializer::from_slice(data);
@@ -55,6 +59,7 @@ impl Serializer for Yaml {
     }
 
     fn decode_value(&self, data: &[u8]) -> Result<Value> {
+        depth::check(data)?;
         serde_yaml_ng::from_slice(data).map_err(|error| malformed(NAME, error))
     }
 

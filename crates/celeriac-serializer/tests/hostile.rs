@@ -118,6 +118,39 @@ fn the_deepest_value_allowed_survives() {
 }
 
 #[test]
+fn a_yaml_that_would_take_minutes_is_refused_before_it_is_parsed() {
+    let Ok(yaml) = Serializers::new().by_name("yaml").cloned() else { return };
+    for start in [b"\xff\xfe", b"\xfe\xff"] {
+        let data = [start, "[\u{5d5d}".repeat(1 << 20).as_bytes()].concat();
+        assert_eq!(yaml.decode_value(&data).unwrap_err().message(), "yaml: not UTF-8");
+    }
+    for text in ["[{\"\":", "[", "[\"]]\",", "? [", "# \"\n[{'':", "[# \"\n", "[!a'", "[&a '',"] {
+        let data = text.repeat(1 << 20);
+        for error in [
+            yaml.decode_value(data.as_bytes()).unwrap_err(),
+            yaml.from_bytes::<Endless>(data.as_bytes()).unwrap_err(),
+            yaml.split_list(data.as_bytes()).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Malformed);
+            assert!(error.message().contains("brackets may be open at once"), "{text}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_large_yaml_with_many_brackets_is_read() {
+    let Ok(yaml) = Serializers::new().by_name("yaml").cloned() else { return };
+    let item = Value::List(vec![Value::from("{\"a\": [[[ it's # x"), Value::from(-1.5), Value::List(Vec::new())]);
+    let value = Value::List(vec![item; 5_000]);
+    let mut data = Vec::new();
+    yaml.encode_value(&value, &mut data).unwrap();
+    assert_eq!(yaml.decode_value(&data).unwrap(), value);
+    // As Python dumps it.
+    let text = "- - '{\"a\": [[[ it''s # x'\n  - -1.5\n  - []\n".repeat(500);
+    assert_eq!(yaml.decode_value(text.as_bytes()).unwrap(), Value::List(value.as_list().unwrap()[..500].to_vec()));
+}
+
+#[test]
 fn a_yaml_of_aliases_is_refused() {
     let Ok(yaml) = Serializers::new().by_name("yaml").cloned() else { return };
     let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");

@@ -125,7 +125,8 @@ impl AppBuilder {
         self
     }
 
-    /// Sends the tasks that match `pattern` (`mail.*`) to `queue`, unless task or call name another. The first pattern that matches decides.
+    /// Sends the tasks that match `pattern` (`mail.*`, `job[0-9]`, see [`Router`](crate::producer::Router)) to `queue`, unless task or call name
+    /// another. A task's own name decides wherever it stands, else the first pattern that matches.
     pub fn route(mut self, pattern: impl Into<String>, queue: impl Into<Cow<'static, str>>) -> Self {
         let routed = QueueName::new(queue).and_then(|queue| self.router.clone().route(pattern, Route::to(queue)));
         match routed {
@@ -190,7 +191,7 @@ impl AppBuilder {
         self
     }
 
-    /// Sets the largest body that is sent or read, in bytes. Default: 64 MiB.
+    /// Sets the largest body that is sent or read, in bytes, compressed or not. Default: 64 MiB.
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.config.max_body_bytes = Some(bytes);
         self

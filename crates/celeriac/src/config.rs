@@ -1,6 +1,7 @@
 //! The configuration of an app: code and environment fill the same struct.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use celeriac_core::{Error, QueueName, Result};
 /// How an app sends and works. Everything has a default, and nothing has to be set.
 ///
 /// What the code sets wins over the environment, which wins over the defaults. Variables begin with `CELERIAC_`; one that is not known is an
-/// error. `CELERY_BROKER_URL` and `CELERY_RESULT_BACKEND` are read where Celeriac's own are not set.
+/// error, save those that Kubernetes sets for a Service named `celeriac`: `CELERIAC_SERVICE_HOST`, `CELERIAC_SERVICE_PORT`,
+/// `CELERIAC_SERVICE_PORT_<NAME>`, `CELERIAC_PORT`, and `CELERIAC_PORT_<NUMBER>_<PROTOCOL>`, alone or with `_PROTO`, `_PORT` or `_ADDR` behind
+/// it. These are passed over. `CELERY_BROKER_URL` and `CELERY_RESULT_BACKEND` are read where Celeriac's own are not set.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
@@ -36,31 +39,49 @@ pub struct Config {
     pub publish_timeout: Option<Duration>,
     /// How long results are kept, in seconds: `CELERIAC_RESULT_EXPIRES`. Default: a day.
     pub result_expires: Option<Duration>,
-    /// The largest body that is sent or read, in bytes: `CELERIAC_MAX_BODY_BYTES`. Default: 64 MiB.
+    /// The largest body that is sent or read, in bytes, compressed or not: `CELERIAC_MAX_BODY_BYTES`. Default: 64 MiB.
     pub max_body_bytes: Option<usize>,
     /// The largest result that is stored, in bytes: `CELERIAC_MAX_RESULT_BYTES`. Default: 64 MiB.
     pub max_result_bytes: Option<usize>,
 }
 
-/// A URL that may hold a password: its debug form shows the scheme alone.
+/// A URL that may hold a password: its debug form shows the scheme alone, and nothing of what is no URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:...", self.0.split(':').next().unwrap_or_default())
+        match self.0.split_once("://") {
+            Some((scheme, _)) => write!(f, "{scheme}://..."),
+            None => f.write_str("..."),
+        }
     }
 }
+
+const CELERYS_BROKER: &str = "CELERY_BROKER_URL";
+const CELERYS_BACKEND: &str = "CELERY_RESULT_BACKEND";
 
 impl Config {
     /// Reads the environment of this process.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the variable that is not known or cannot be read.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the variable that is not known, cannot be read or is not UTF-8.
     pub fn from_env() -> Result<Self> {
-        Self::from_vars(
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-        )
+        Self::from_os_vars(std::env::vars_os())
+    }
+
+    fn from_os_vars(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self> {
+        // Only our own are looked at: what else is in the environment may be anything.
+        let ours = vars.into_iter().filter_map(|(name, value)| {
+            let name = name.to_string_lossy().into_owned();
+            let read = key_of(&name).is_some() || [CELERYS_BROKER, CELERYS_BACKEND].contains(&name.as_str());
+            read.then_some((name, value))
+        });
+        let texts = ours.map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(Error::config("read environment", format!("variable `{name}`: its value is not UTF-8"))),
+        });
+        Self::from_vars(texts.collect::<Result<Vec<_>>>()?)
     }
 
     /// As [`Config::from_env`], from `vars`.
@@ -72,10 +93,10 @@ impl Config {
         let (mut broker, mut backend) = (None, None);
         for (name, value) in vars {
             match name.as_str() {
-                "CELERY_BROKER_URL" => broker = Some(Secret(value)),
-                "CELERY_RESULT_BACKEND" => backend = Some(Secret(value)),
+                CELERYS_BROKER => broker = Some(Secret(value)),
+                CELERYS_BACKEND => backend = Some(Secret(value)),
                 _ => {
-                    if let Some(key) = name.strip_prefix("CELERIAC_") {
+                    if let Some(key) = key_of(&name) {
                         config.set(key, value).map_err(|error| {
                             Error::config("read environment", format!("variable `{name}`: {}", error.message()))
                         })?;
@@ -134,6 +155,29 @@ impl Config {
     }
 }
 
+/// What a variable is called behind `CELERIAC_`; `None` if it is none of ours.
+fn key_of(name: &str) -> Option<&str> {
+    name.strip_prefix("CELERIAC_").filter(|key| !is_of_kubernetes(key))
+}
+
+/// Whether Kubernetes sets the variable `CELERIAC_<key>` in every pod beside a Service named `celeriac`.
+fn is_of_kubernetes(key: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    if matches!(key, "SERVICE_HOST" | "SERVICE_PORT" | "PORT") {
+        return true;
+    }
+    if let Some(port) = key.strip_prefix("SERVICE_PORT_") {
+        return is_name(port);
+    }
+    let mut parts = key.strip_prefix("PORT_").into_iter().flat_map(|key| key.split('_'));
+    parts.next().is_some_and(|number| number.parse::<u16>().is_ok())
+        && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+        && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+        && parts.next().is_none()
+}
+
 fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
@@ -174,6 +218,57 @@ mod tests {
     #[test]
     fn a_password_does_not_reach_the_debug_form() {
         let config = read(&[("CELERIAC_BROKER_URL", "redis://user:hunter2@host/0")]).unwrap();
-        assert!(!format!("{config:?}").contains("hunter2"));
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("hunter2") && shown.contains("redis://..."), "{shown}");
+        for text in ["hunter2", "hunter2:x", ":hunter2", ""] {
+            assert_eq!(format!("{:?}", Secret(text.to_owned())), "...");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_a_service_is_passed_over() {
+        let set = [
+            "SERVICE_HOST",
+            "SERVICE_PORT",
+            "SERVICE_PORT_HTTP_ALT",
+            "PORT",
+            "PORT_8080_TCP",
+            "PORT_8080_TCP_PROTO",
+            "PORT_8080_TCP_PORT",
+            "PORT_53_UDP_ADDR",
+        ];
+        for key in set {
+            assert_eq!(
+                read(&[(&format!("CELERIAC_{key}"), "tcp://10.0.0.1:8080")]).unwrap(),
+                Config::default(),
+                "{key}"
+            );
+        }
+        for key in [
+            "SERVICE",
+            "SERVICE_PORT_",
+            "SERVICE_HOSTS",
+            "PORTS",
+            "PORT_",
+            "PORT_X_TCP",
+            "PORT_80_TCP_X",
+            "PORT_80_TCP_ADDR_X",
+        ] {
+            assert!(read(&[(&format!("CELERIAC_{key}"), "x")]).is_err(), "{key}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_not_utf_8_is_named() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let read = |name: &str| Config::from_os_vars([(name.into(), OsString::from_vec(vec![b'a', 0xff]))]);
+        for name in ["CELERIAC_BROKER_URL", "CELERIAC_QUEUES", "CELERY_BROKER_URL"] {
+            let error = read(name).unwrap_err();
+            assert!(error.to_string().contains(&format!("variable `{name}`: its value is not UTF-8")), "{error}");
+        }
+        assert_eq!(read("PATH").unwrap(), Config::default());
+        assert_eq!(read("CELERIAC_PORT").unwrap(), Config::default());
     }
 }

@@ -1,12 +1,15 @@
 //! How many tasks a worker runs, and how many it takes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use celeriac_consumer::{Prefetch, Tasks};
-use celeriac_producer::signature;
+use celeriac_memory::MemoryStore;
+use celeriac_producer::{ProducerConfig, signature};
 
-use crate::support::{Bench, output, probe, slots};
+use crate::support::{Bench, output, probe, slots, soon};
+use crate::wrappers::{Log, Plain};
 
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
@@ -127,11 +130,21 @@ async fn what_waits_too_long_goes_back_also_while_other_tasks_end() {
 
 #[tokio::test]
 async fn tasks_that_end_fast_are_fetched_ahead() {
-    let bench = Bench::new();
-    let _worker = bench.start_with(tasks(), |config| config.prefetch = Prefetch::Adaptive(100));
-    let sent = bench.producer.send_batch((0..500).map(|_| signature::<Quick, _>(()))).await.unwrap();
-    for result in &sent {
-        output(result).await;
-    }
+    let store = MemoryStore::new();
+    let broker = Plain::new(store.connect(), Log::default());
+    let bench = Bench::over(store.clone(), Arc::<Plain>::clone(&broker), Arc::new(store), ProducerConfig::default());
+    let worker = bench.start_with(tasks(), |config| config.prefetch = Prefetch::Adaptive(100));
+    // How soon the worker knows that they end fast is a matter of time.
+    soon(async {
+        while broker.most.load(Ordering::Relaxed) <= 2 {
+            let sent = bench.producer.send_batch((0..500).map(|_| signature::<Quick, _>(()))).await.unwrap();
+            for result in &sent {
+                output(result).await;
+            }
+        }
+    })
+    .await;
+    worker.shut_down().await;
+    assert!(broker.most.load(Ordering::Relaxed) <= 102, "{broker:?}");
     assert_eq!(bench.depth().await, 0);
 }

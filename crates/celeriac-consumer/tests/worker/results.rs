@@ -6,7 +6,8 @@ use std::time::Duration;
 use celeriac_consumer::Tasks;
 use celeriac_core::{ErrorKind, TaskState};
 use celeriac_memory::MemoryStore;
-use celeriac_producer::{AsyncResult, Producer, ResultError, signature};
+use celeriac_producer::{AsyncResult, Producer, ProducerConfig, ResultError, signature};
+use celeriac_testkit::ManualClock;
 
 use crate::support::{Bench, output, probe, soon};
 
@@ -124,15 +125,21 @@ async fn without_a_backend_tasks_run_and_results_are_a_clear_error() {
 
 #[tokio::test]
 async fn results_are_kept_as_long_as_they_are_said_to_be() {
-    let bench = Bench::new();
-    task!(#[result_expires = Duration::ZERO] async Gone(cx) -> () {
-        probe(cx).tell("ran");
-        Ok(())
+    task!(#[result_expires = Duration::from_secs(60)] async Brief(_cx) -> i64 { Ok(1) });
+    task!(async Plain(_cx) -> i64 { Ok(2) });
+    let clock = ManualClock::new();
+    let store = MemoryStore::with_clock(Arc::new(clock.clone()));
+    let (broker, backend) = (Arc::new(store.clone()), Arc::new(store.clone()));
+    let bench = Bench::timed(store, broker, backend, ProducerConfig::default(), Arc::new(clock.clone()));
+    let _worker = bench.start_with(Tasks::new().with::<Brief>().with::<Plain>(), |config| {
+        config.result_expires = Some(Duration::from_secs(600));
     });
-    let mut bench = bench;
-    let worker = bench.start(Tasks::new().with::<Gone>());
-    let result = bench.producer.send(signature::<Gone, _>(())).await.unwrap();
-    bench.told().await;
-    worker.shut_down().await;
-    assert_eq!(result.meta().await.unwrap(), None);
+    let brief = bench.producer.send(signature::<Brief, _>(())).await.unwrap();
+    let plain = bench.producer.send(signature::<Plain, _>(())).await.unwrap();
+    assert_eq!((output(&brief).await, output(&plain).await), (1, 2));
+    for (seconds, kept) in [(59, (true, true)), (2, (false, true)), (538, (false, true)), (2, (false, false))] {
+        clock.advance(Duration::from_secs(seconds));
+        let found = (brief.meta().await.unwrap().is_some(), plain.meta().await.unwrap().is_some());
+        assert_eq!(found, kept, "{:?}", bench.clock.now());
+    }
 }

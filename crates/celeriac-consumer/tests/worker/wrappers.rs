@@ -23,11 +23,13 @@ pub(crate) struct Plain {
     log: Log,
     /// `publish` never returns.
     pub(crate) hangs: AtomicBool,
+    /// The most deliveries that were taken at once.
+    pub(crate) most: Arc<AtomicUsize>,
 }
 
 impl Plain {
     pub(crate) fn new(inner: MemoryStore, log: Log) -> Arc<Self> {
-        Arc::new(Self { inner, log, hangs: AtomicBool::new(false) })
+        Arc::new(Self { inner, log, hangs: AtomicBool::new(false), most: Arc::default() })
     }
 }
 
@@ -56,7 +58,8 @@ impl Broker for Plain {
 
     async fn consume(&self, options: ConsumeOptions) -> Result<Box<dyn Consumer>> {
         let settle = Arc::new(PlainSettle { log: Arc::clone(&self.log), held: Mutex::default() });
-        Ok(Box::new(PlainConsumer { inner: self.inner.consume(options).await?, settle }))
+        let most = Arc::clone(&self.most);
+        Ok(Box::new(PlainConsumer { inner: self.inner.consume(options).await?, settle, most }))
     }
 
     async fn depth(&self, queue: &QueueName) -> Result<u64> {
@@ -76,12 +79,14 @@ impl Broker for Plain {
 struct PlainConsumer {
     inner: Box<dyn Consumer>,
     settle: Arc<PlainSettle>,
+    most: Arc<AtomicUsize>,
 }
 
 #[async_trait]
 impl Consumer for PlainConsumer {
     async fn recv(&mut self, limit: std::num::NonZeroUsize) -> Result<Vec<Delivery>> {
         let deliveries = self.inner.recv(limit).await?;
+        self.most.fetch_max(deliveries.len(), Ordering::Relaxed);
         Ok(deliveries.into_iter().map(|delivery| self.settle.wrap(delivery)).collect())
     }
 
@@ -118,13 +123,17 @@ impl Settle for PlainSettle {
     async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()> {
         while let Some(Settlement { tag, verb }) = batch.first().cloned() {
             let word = match &verb {
-                Verb::Ack => "ack",
-                Verb::Reject(_) => "reject",
+                // A tag that is not held is passed over, whatever its verb.
+                _ if !self.held.lock().unwrap().contains_key(&tag) => None,
+                Verb::Ack => Some("ack"),
+                Verb::Reject(_) => Some("reject"),
                 other => return Err(Error::unsupported("settle", format!("this broker cannot {other:?}"))),
             };
-            let Some(receipt) = self.held.lock().unwrap().remove(&tag) else { continue };
-            self.log.lock().unwrap().push(word.to_owned());
-            receipt.settle(verb).await?;
+            let receipt = self.held.lock().unwrap().remove(&tag);
+            if let (Some(receipt), Some(word)) = (receipt, word) {
+                self.log.lock().unwrap().push(word.to_owned());
+                receipt.settle(verb).await?;
+            }
             batch.remove(0);
         }
         Ok(())

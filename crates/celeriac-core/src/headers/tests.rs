@@ -32,6 +32,46 @@ fn a_header_of_the_wrong_type_is_named_and_kept() {
 }
 
 #[test]
+fn what_is_wrong_is_told_without_the_value() {
+    for (header, kind) in [
+        (r#""eta": "hunter2""#, "text"),
+        (r#""retries": "hunter2""#, "text"),
+        (r#""timelimit": {"hunter2": 1}"#, "map"),
+        (r#""stamps": ["hunter2"]"#, "list"),
+        (r#""compression": ["hunter2"]"#, "list"),
+    ] {
+        let headers = read(&format!(r#"{{"task": "add", "id": "1", {header}}}"#));
+        let reason = headers.malformed().unwrap();
+        assert!(!reason.contains("hunter2") && reason.ends_with(kind), "{reason}");
+    }
+    let headers = read(r#"{"task": {"hunter2": 1}, "id": "1"}"#);
+    assert_eq!(headers.malformed(), Some("header `task` should be text of 1 to 255 bytes; it came as map"));
+}
+
+#[test]
+fn a_header_that_only_informs_does_not_make_a_task_malformed() {
+    for name in ["lang", "shadow", "argsrepr", "kwargsrepr", "origin"] {
+        let headers = read(&format!(r#"{{"task": "add", "id": "1", "{name}": [2, 3]}}"#));
+        assert_eq!(headers.malformed(), None, "{name}");
+        let task = headers.task().unwrap();
+        assert_eq!((task.argsrepr.as_str(), &task.shadow, &task.origin), ("", &None, &None));
+        let kept = Value::from(vec![2, 3]);
+        assert_eq!(headers.get(name), Some(kept.clone()), "{name}");
+
+        let text = serde_json::to_string(&headers).unwrap();
+        assert_eq!(text.matches(&format!("\"{name}\"")).count(), 1, "{text}");
+        assert_eq!(read(&text), headers);
+
+        let (mut shown, mut reader) = (0, Headers::reader());
+        headers.visit(|header, value| {
+            shown += usize::from(header == name);
+            reader.put(header, value.to_value());
+        });
+        assert_eq!((shown, reader.finish()), (1, headers), "{name}");
+    }
+}
+
+#[test]
 fn a_task_without_an_id_is_a_table_with_a_reason() {
     let headers = read(r#"{"task": "add"}"#);
     assert!(headers.task().is_none());
