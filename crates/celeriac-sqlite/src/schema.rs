@@ -106,7 +106,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         let mut side = path.clone().into_os_string();
         side.push(".d");
         Self { path, side: side.into(), identity: None }
@@ -256,9 +256,12 @@ fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connecti
 /// Whether the file is one of ours; `false` if it is empty.
 fn check(connection: &Connection, path: &Path) -> Outcome<bool> {
     let path = path.display();
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    // One transaction, for another process may be creating it at this moment.
+    let whole = connection.unchecked_transaction()?;
+    let number = |sql: &str| whole.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (id, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    whole.finish()?;
     if connection.is_readonly("main")? {
         return Err(refuse(format!("`{path}` cannot be written to")));
     }
@@ -291,4 +294,27 @@ fn prepare(connection: &Connection, path: &Path) -> Outcome {
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_just_being_created_is_never_another_programs() {
+        let directory = tempfile::tempdir().unwrap();
+        for n in 0..30 {
+            let config = SqliteConfig::new(directory.path().join(format!("{n}.db"))).durability(Durability::Normal);
+            let path = config.path().to_owned();
+            connect(&path, &config, true).unwrap();
+            std::thread::scope(|scope| {
+                let looking = scope.spawn(|| {
+                    let connection = connect(&path, &config, false).unwrap();
+                    while !check(&connection, &path).unwrap() {}
+                });
+                prepare(&connect(&path, &config, true).unwrap(), &path).unwrap();
+                looking.join().unwrap();
+            });
+        }
+    }
 }
