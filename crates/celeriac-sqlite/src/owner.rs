@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::{self, File};
+use std::io;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -51,8 +52,15 @@ impl Writer {
             let lease_until = txn.now.saturating_add(lease);
             let sql = "INSERT INTO owner (lease_until, watching) VALUES (?1, 0)";
             let id = txn.connection.prepare_cached(sql)?.insert([lease_until])?;
-            let lock = lock_file(&lock_path(&place, id))?;
-            lock.lock()?;
+            // A new id belongs to nobody else: who holds such a lock uses a file that was here before this one.
+            let path = lock_path(&place, id);
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error.into());
+            }
+            let lock = lock_file(&path)?;
+            lock.try_lock().map_err(io::Error::from)?;
             remove_strays(txn.connection, &place)?;
             Ok((id, lease_until, lock))
         })?;
@@ -96,6 +104,13 @@ impl Writer {
     }
 
     fn try_tick(&mut self) -> Outcome {
+        if let Err(fault) = self.opened.place.check() {
+            // Those who wait see it as well.
+            self.shared.ready_all();
+            let error = fault.explain("watch", &self.opened.place.path);
+            self.shared.watches.fail(&error);
+            return Err(error.into());
+        }
         let now = self.shared.now();
         let connection = &self.opened.connection;
         let Some(owner) = &mut self.owner else { return Ok(()) };

@@ -7,6 +7,7 @@ use celeriac_broker::{DeliveryTag, Requeue, Settle, Settled, Settlement, Verb};
 use celeriac_core::{Error, ErrorKind, Result};
 
 use crate::error::{Fault, Outcome};
+use crate::handback::{Back, HandBack};
 use crate::publish::{Parcel, Place, handed_back};
 use crate::record::Record;
 use crate::store::{Half, Inner};
@@ -111,7 +112,8 @@ impl Settle for Settler {
 
     fn abandon(&self, tag: DeliveryTag) {
         if let Ok(orders) = self.inner.orders("abandon") {
-            let job = Call::unanswered("abandon", move |txn| txn.requeue(tag.0.cast_signed()));
+            let back = vec![Back::Delivery(tag.0.cast_signed())];
+            let job = HandBack::new("abandon", &self.inner.shared, back);
             // Without a writer everything was handed back already.
             let _ = orders.send(Order::Job(Box::new(job)));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use celeriac_core::Clock;
 use rusqlite::Connection;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::config::SqliteConfig;
 use crate::error::Outcome;
+use crate::handback::Back;
 use crate::schema::{self, Place};
 use crate::topology::micros;
 use crate::wake::Wake;
@@ -34,6 +35,10 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     consumers: Mutex<Consumers>,
     readers: Mutex<Vec<Connection>>,
+    /// Held while somebody reads; by the writer, so that nobody does.
+    gate: RwLock<()>,
+    /// What could not be handed back yet.
+    owed: Mutex<Vec<Back>>,
     /// Whether the threads are to end.
     stopped: AtomicBool,
 }
@@ -61,6 +66,8 @@ impl Shared {
             clock: Arc::clone(&config.clock),
             consumers: Mutex::default(),
             readers: Mutex::default(),
+            gate: RwLock::default(),
+            owed: Mutex::default(),
             stopped: AtomicBool::new(false),
             config,
         }
@@ -107,6 +114,20 @@ impl Shared {
         }
     }
 
+    /// Has the writer hand this back as soon as it can.
+    pub(crate) fn owe(&self, what: Vec<Back>) {
+        lock(&self.owed).extend(what);
+    }
+
+    pub(crate) fn owes(&self) -> bool {
+        !lock(&self.owed).is_empty()
+    }
+
+    /// What is owed, which then no longer is.
+    pub(crate) fn take_owed(&self) -> Vec<Back> {
+        std::mem::take(&mut lock(&self.owed))
+    }
+
     /// Another process says that something happened.
     pub(crate) fn woken(&self, wake: &Wake) {
         if wake.everything {
@@ -127,6 +148,7 @@ impl Shared {
 
     /// Reads with one of the connections kept for that.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> Outcome<T>) -> Outcome<T> {
+        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let kept = lock(&self.readers).pop();
         let connection = match kept {
             Some(connection) => connection,
@@ -140,6 +162,11 @@ impl Shared {
             }
         }
         outcome
+    }
+
+    /// Waits until nobody here reads; nobody does until the answer is dropped.
+    pub(crate) fn hold_readers(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stop(&self) {

@@ -15,6 +15,7 @@ use crate::backend::SqliteBackend;
 use crate::broker::SqliteBroker;
 use crate::config::SqliteConfig;
 use crate::error::{Outcome, closed};
+use crate::handback::HandBack;
 use crate::schema;
 use crate::shared::Shared;
 use crate::txn::Txn;
@@ -174,6 +175,13 @@ impl Inner {
         F: FnOnce(&mut Txn<'_>) -> Outcome<T> + Send + 'static,
     {
         let (job, answer) = call;
+        self.orders(operation)?.send(Order::Job(Box::new(job))).map_err(|_| closed(operation))?;
+        self.wait(operation, answer).await?
+    }
+
+    /// Has the writer give something up, which it goes on to try if it fails.
+    pub(crate) async fn hand_back(&self, operation: &'static str, job: HandBack) -> Result<()> {
+        let (job, answer) = job.answered();
         self.orders(operation)?.send(Order::Job(Box::new(job))).map_err(|_| closed(operation))?;
         self.wait(operation, answer).await?
     }

@@ -1,15 +1,17 @@
 //! Messages on their way out: taking them, and handing them back.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use celeriac_core::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
 use crate::error::Outcome;
+use crate::handback::{Back, HandBack};
 use crate::publish::{Place, handed_back};
+use crate::shared::Shared;
 use crate::txn::Txn;
-use crate::writer::{Call, Job, Order};
+use crate::writer::{Job, MOST_WEIGHT, Order};
 
 /// No more than so many bytes of messages are taken at once, save that one always is.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
@@ -37,6 +39,7 @@ pub(crate) struct Taken {
     /// When the next delayed message is due, if nothing was ready.
     pub(crate) next_due: Option<i64>,
     orders: mpsc::Sender<Order>,
+    shared: Arc<Shared>,
 }
 
 impl Taken {
@@ -50,8 +53,8 @@ impl Drop for Taken {
         if self.rows.is_empty() {
             return;
         }
-        let tags: Vec<i64> = self.rows.iter().map(|row| row.tag).collect();
-        let job = Call::unanswered("hand back", move |txn| tags.iter().try_for_each(|tag| txn.untake(*tag)));
+        let unseen = self.rows.iter().map(|row| Back::Unseen(row.tag)).collect();
+        let job = HandBack::new("hand back", &self.shared, unseen);
         // Without a writer there is no store any more, and it has handed back everything.
         let _ = self.orders.send(Order::Job(Box::new(job)));
     }
@@ -66,6 +69,7 @@ pub(crate) struct Take {
     pub(crate) start: usize,
     pub(crate) limit: usize,
     pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) reply: oneshot::Sender<Result<Taken>>,
     pub(crate) taken: Vec<Row>,
     pub(crate) next_due: Option<i64>,
@@ -81,7 +85,7 @@ impl Job for Take {
     }
 
     fn weight(&self) -> usize {
-        self.limit
+        self.limit.min(MOST_WEIGHT)
     }
 
     fn joins(&self) -> bool {
@@ -90,6 +94,7 @@ impl Job for Take {
 
     /// Nothing is written when nothing is there.
     fn answered(&mut self, connection: &Connection, now: i64) -> Outcome<bool> {
+        self.shared.place.check()?;
         self.next_due = None;
         for queue in &self.queues {
             let sql = "SELECT 1 FROM ready WHERE queue = ?1 LIMIT 1";
@@ -133,7 +138,7 @@ impl Job for Take {
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
         let this = *self;
-        let taken = Taken { rows: this.taken, next_due: this.next_due, orders: this.orders };
+        let taken = Taken { rows: this.taken, next_due: this.next_due, orders: this.orders, shared: this.shared };
         let answer = match outcome {
             Ok(()) => Ok(taken),
             Err(error) => {
@@ -286,7 +291,7 @@ impl Txn<'_> {
     }
 
     /// Undoes a taking that nobody has seen.
-    fn untake(&mut self, tag: i64) -> Outcome {
+    pub(crate) fn untake(&mut self, tag: i64) -> Outcome {
         match self.release(tag)? {
             Some(place) => self.put_back(Place { deliveries: place.deliveries - 1, ..place }, self.now),
             None => Ok(()),

@@ -85,6 +85,12 @@ impl Watches {
         Ok(())
     }
 
+    /// Tells all who watch that nothing can be read.
+    pub(crate) fn fail(&self, error: &Error) {
+        let error = Arc::new(again(error));
+        lock(&self.tasks).values().for_each(|sender| put(sender, Err(Arc::clone(&error))));
+    }
+
     /// Ends every watch.
     pub(crate) fn close(&self) {
         lock(&self.tasks).clear();

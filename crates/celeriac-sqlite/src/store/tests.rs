@@ -1,11 +1,18 @@
 //! What only a look at the inside can bring about: a full disk, a job that fails among others.
 
+use std::time::Duration;
+
 use celeriac_broker::Outgoing;
-use celeriac_core::{ErrorKind, Message, QueueName};
+use celeriac_core::{ErrorKind, Message, QueueName, StoreResult, TaskId, TaskMeta, TaskState};
+use celeriac_testkit::{ManualClock, eventually};
 
 use super::*;
+use crate::config::Durability;
 use crate::publish::Parcel;
 use crate::writer::Job;
+
+/// What comes at all comes within this, on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn store(directory: &tempfile::TempDir) -> SqliteStore {
     SqliteStore::open(SqliteConfig::new(directory.path().join("jobs.db"))).await.expect("the store opens")
@@ -82,4 +89,47 @@ async fn a_job_whose_caller_is_gone_is_not_done() {
     store.inner.orders("test").unwrap().send(Order::Job(Box::new(job))).unwrap();
     store.broker().publish(vec![message(10)]).await.unwrap();
     assert_eq!(store.broker().depth(&QueueName::DEFAULT).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn many_expired_records_go_without_another_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("jobs.db"), ManualClock::new());
+    let store = SqliteStore::open(SqliteConfig::new(&path).clock(Arc::new(clock.clone()))).await.unwrap();
+    let record = || {
+        let meta = TaskMeta::new(TaskId::random(), TaskState::Success);
+        StoreResult::new(meta).expires(Duration::from_secs(10))
+    };
+    store.backend().store((0..3500).map(|_| record()).collect()).await.unwrap();
+    clock.advance(Duration::from_secs(10));
+    let raw = Connection::open(&path).unwrap();
+    let count = || raw.query_row("SELECT count(*) FROM result", [], |row| row.get::<_, i64>(0)).unwrap();
+    // By the way, as other work is done.
+    eventually(PATIENCE, async || {
+        store.broker().publish(vec![message(1)]).await.unwrap();
+        count() < 3500
+    })
+    .await;
+    eventually(PATIENCE, async || count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_stays_short_while_others_read_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.db");
+    let config = || SqliteConfig::new(&path).durability(Durability::Normal);
+    let (store, other) = (SqliteStore::open(config()).await.unwrap(), SqliteStore::open(config()).await.unwrap());
+    let ids: Vec<TaskId> = (0..500).map(|_| TaskId::random()).collect();
+    let mut readers = tokio::task::JoinSet::new();
+    for backend in [store.backend(), store.backend(), store.backend(), other.backend(), other.backend()] {
+        let ids = ids.clone();
+        readers.spawn(async move { while backend.fetch(&ids).await.is_ok() {} });
+    }
+    let mut longest = 0;
+    for _ in 0..60 {
+        store.broker().publish(vec![message(1_000_000)]).await.unwrap();
+        longest = std::fs::metadata(directory.path().join("jobs.db-wal")).unwrap().len().max(longest);
+    }
+    assert!(longest < 30_000_000, "{longest} bytes");
+    readers.abort_all();
 }
