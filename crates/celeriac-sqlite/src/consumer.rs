@@ -109,6 +109,8 @@ impl Consumer for SqliteConsumer {
         loop {
             self.inner.check_open(Half::Broker, "receive")?;
             let taken = self.take(limit).await?;
+            // What was taken after the closing goes back.
+            self.inner.check_open(Half::Broker, "receive")?;
             let next_due = taken.next_due;
             let rows = taken.into_rows();
             if !rows.is_empty() {

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::error::Outcome;
 use crate::schema::{Place, lock_file};
 use crate::txn::{Me, Txn};
-use crate::wake;
+use crate::wake::{self, Wake};
 use crate::writer::Writer;
 
 /// This store as an owner.
@@ -83,7 +83,8 @@ impl Writer {
     pub(crate) fn leave(&mut self) {
         let Some(id) = self.owner.as_ref().map(|owner| owner.me.id) else { return };
         let outcome = self.transaction(|txn| txn.bury(id));
-        wake::hush(&self.opened.place, id);
+        // It has been told that this store ends.
+        wake::remind(&self.opened.place, id);
         match outcome {
             Ok(()) => remove_traces(&self.opened.place, id),
             Err(fault) => {
@@ -119,7 +120,10 @@ impl Writer {
             owner.known = others(connection, owner.me.id)?;
             owner.seen = version;
             self.shared.ready_all();
-            self.shared.watches.refresh(connection, now, None)?;
+            // That is work for the thread that is woken by others. Without one, it is done here.
+            if !self.shared.watches.is_empty() && !wake::remind(&self.opened.place, owner.me.id) {
+                self.shared.woken(&Wake { everything: true, ..Wake::default() });
+            }
         }
         let (mut dead, mut late) = (Vec::new(), Vec::new());
         for other in &owner.known {
@@ -130,7 +134,7 @@ impl Writer {
             }
         }
         owner.others.retain(|id, _| owner.known.iter().any(|other| other.id == *id));
-        let renew = self.held > 0 && owner.me.lease_until.saturating_sub(now) <= owner.me.lease / 3 * 2;
+        let renew = self.held > 0 && owner.me.is_due(now);
         let me = owner.me.id;
         owner.suspects.retain(|id, _| late.contains(id));
         if dead.is_empty() && late.is_empty() && !renew {

@@ -16,8 +16,11 @@ use crate::topology::micros;
 use crate::wake::Wake;
 use crate::watch::Watches;
 
-/// So many connections are kept for reading.
-const MOST_READERS: usize = 4;
+/// So many read at once, each with a connection of its own.
+pub(crate) const MOST_READERS: usize = 8;
+
+/// So many watched results are read in one go.
+const SLICE: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -139,7 +142,12 @@ impl Shared {
             return;
         }
         let wanted = (!wake.everything).then_some(wake.results.as_slice());
-        let outcome = self.read(|connection| self.watches.refresh(connection, self.now(), wanted));
+        let named = self.watches.named(wanted);
+        // A few at a time, for nobody else gets in between.
+        let outcome = named.chunks(SLICE).try_for_each(|ids| {
+            let now = self.now();
+            self.read(|connection| ids.iter().try_for_each(|id| self.watches.read(connection, id, now)))
+        });
         if let Err(fault) = outcome {
             let error = fault.explain("watch", &self.place.path);
             tracing::warn!(error = %error.report(), "results cannot be read; trying again in a second");

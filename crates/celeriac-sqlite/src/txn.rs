@@ -28,6 +28,14 @@ pub(crate) struct Me {
     pub(crate) next_tag: i64,
 }
 
+impl Me {
+    /// Whether a third of the lease is over; also when the clock was set back, for others would wait too long then.
+    pub(crate) fn is_due(&self, now: i64) -> bool {
+        let left = self.lease_until.saturating_sub(now);
+        left <= self.lease / 3 * 2 || left > self.lease
+    }
+}
+
 /// What follows a commit. That of a job that failed is thrown away.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
@@ -68,11 +76,11 @@ impl Txn<'_> {
         }
     }
 
-    /// Renews the lease when a third of it is over.
+    /// Renews the lease when it is due.
     pub(crate) fn renew(&mut self) -> Outcome {
         let now = self.now;
         let Some(me) = self.me.as_deref_mut() else { return Ok(()) };
-        if me.lease_until.saturating_sub(now) > me.lease / 3 * 2 {
+        if !me.is_due(now) {
             return Ok(());
         }
         let until = now.saturating_add(me.lease);
@@ -81,5 +89,18 @@ impl Txn<'_> {
         self.connection.prepare_cached(sql)?.execute((me.id, until))?;
         me.lease_until = until;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_renewed_early_and_when_the_clock_was_set_back() {
+        let me = Me { id: 1, lease_until: 90, lease: 30, next_tag: 1 };
+        for (now, due) in [(60, false), (69, false), (70, true), (100, true), (59, true), (-1000, true)] {
+            assert_eq!(me.is_due(now), due, "at {now}");
+        }
     }
 }

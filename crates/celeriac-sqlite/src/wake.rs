@@ -223,13 +223,14 @@ mod sockets {
         Ok(wake)
     }
 
-    /// Wakes the listening thread of this process for the last time.
-    pub(crate) fn hush(place: &Place, owner: i64) {
-        if let Ok(socket) = UnixDatagram::unbound() {
-            // A full buffer wakes it as well.
-            let _ = socket.set_nonblocking(true);
-            let _ = socket.send_to(b"*", socket_path(place, owner));
-        }
+    /// Has the listening thread of this process look at everything, or end; `false` if there is none.
+    pub(crate) fn remind(place: &Place, owner: i64) -> bool {
+        let sent = UnixDatagram::unbound().and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            socket.send_to(b"*", socket_path(place, owner))
+        });
+        // A full buffer wakes it as well.
+        sent.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
     }
 }
 
@@ -255,10 +256,12 @@ mod sockets {
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }
 
-    pub(crate) fn hush(_: &Place, _: i64) {}
+    pub(crate) fn remind(_: &Place, _: i64) -> bool {
+        false
+    }
 }
 
-pub(crate) use sockets::{Peers, hush, listen};
+pub(crate) use sockets::{Peers, listen, remind};
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use crate::checkpoint::Log;
 use crate::error::{Outcome, again};
 use crate::handback::HandBack;
 use crate::owner::Owner;
-use crate::schema::Opened;
+use crate::schema::{self, Opened};
 use crate::shared::Shared;
 use crate::topology::Topology;
 use crate::txn::{Effects, Txn};
@@ -288,9 +288,20 @@ impl Writer {
         if written.is_empty() {
             return;
         }
-        let joins = self.owner.is_none() && written.iter().any(|(job, _)| job.joins());
-        let outcome = if joins { self.join() } else { Ok(()) };
-        match outcome.and_then(|()| self.transact(&mut written, now)) {
+        if self.owner.is_none()
+            && written.iter().any(|(job, _)| job.joins())
+            && let Err(fault) = self.join()
+        {
+            let error = fault.explain("join", &self.opened.place.path);
+            for (job, _) in written.extract_if(.., |(job, _)| job.joins()) {
+                job.finish(Err(again(&error)));
+            }
+        }
+        if written.is_empty() {
+            self.progressed();
+            return;
+        }
+        match self.transact(&mut written) {
             Ok(effects) => {
                 let wake = self.wake(effects);
                 for (job, outcome) in written {
@@ -320,10 +331,10 @@ impl Writer {
 
     /// Runs the jobs in one transaction. A job that fails alone has its error noted, and the others are committed; an error
     /// of the whole is returned, with nothing written.
-    fn transact(&mut self, work: &mut Work, now: i64) -> Outcome<Effects> {
+    fn transact(&mut self, work: &mut Work) -> Outcome<Effects> {
         self.in_turn(|writer| {
             let path = writer.opened.place.path.clone();
-            let mut txn = writer.begin(now)?;
+            let mut txn = writer.begin()?;
             let mut effects = Effects::default();
             let alone = work.len() == 1;
             for (job, outcome) in work.iter_mut() {
@@ -353,9 +364,8 @@ impl Writer {
 
     /// A transaction of the writer's own.
     pub(crate) fn transaction<T>(&mut self, work: impl FnOnce(&mut Txn<'_>) -> Outcome<T>) -> Outcome<T> {
-        let now = self.shared.now();
         let (done, effects) = self.in_turn(|writer| {
-            let mut txn = writer.begin(now)?;
+            let mut txn = writer.begin()?;
             let done = work(&mut txn)?;
             txn.connection.prepare_cached("COMMIT")?.execute([])?;
             Ok((done, txn.effects))
@@ -368,7 +378,7 @@ impl Writer {
 
     /// Runs `work` while the turnstile is held, and leaves no transaction open.
     pub(crate) fn in_turn<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
-        self.opened.turnstile.lock()?;
+        schema::lock(&self.opened.turnstile)?;
         let outcome = work(self);
         if outcome.is_err() {
             if !self.opened.connection.is_autocommit()
@@ -387,14 +397,17 @@ impl Writer {
         outcome
     }
 
-    fn begin(&mut self, now: i64) -> Outcome<Txn<'_>> {
+    fn begin(&mut self) -> Outcome<Txn<'_>> {
         let Self { opened, topology, owner, shared, .. } = self;
         let connection = &opened.connection;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // ORDERING: as where it is taken back.
         shared.writing.store(true, Ordering::Relaxed);
         shared.place.check()?;
+        schema::check_version(connection, &shared.place.path)?;
         topology.refresh(connection)?;
+        // The turn may have been long in coming.
+        let now = shared.now();
         let me = owner.as_mut().map(|owner| &mut owner.me);
         Ok(Txn { connection, topology, effects: Effects::default(), now, me })
     }

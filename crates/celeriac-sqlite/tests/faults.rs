@@ -3,11 +3,12 @@
 mod common;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_broker::ErrorKind;
-use celeriac_core::TaskId;
-use celeriac_testkit::eventually;
+use celeriac_broker::{ErrorKind, QueueSpec};
+use celeriac_core::{Clock, TaskId, Timestamp};
+use celeriac_testkit::{ManualClock, eventually};
 use common::*;
 
 fn delete(place: &Place) {
@@ -103,4 +104,83 @@ async fn any_number_may_be_asked_for_while_others_write() {
             delivery.ack().await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn who_cannot_receive_hinders_nobody_who_publishes() {
+    let (place, jobs) = (Place::new(), queue("jobs"));
+    let store = place.open().await;
+    publish(&store, &jobs, &["a"]).await;
+    std::fs::remove_dir_all(place.directory.path().join("jobs.db.d")).unwrap();
+    let broker = store.broker();
+    for _ in 0..10 {
+        let (consumed, published) = tokio::join!(
+            broker.consume(celeriac_broker::ConsumeOptions::new([jobs.clone()])),
+            broker.publish(vec![outgoing("b", &jobs)])
+        );
+        assert_eq!(consumed.unwrap_err().kind(), ErrorKind::Unavailable);
+        published.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn any_number_of_expired_messages_is_passed_over() {
+    let (place, jobs) = (Place::new(), queue("jobs"));
+    let clock = ManualClock::new();
+    let store = open(place.config().clock(Arc::new(clock.clone()))).await;
+    let (mut batch, due) = (Vec::new(), Timestamp::from_micros(clock.now().as_micros() + 1));
+    for n in 0..10_000 {
+        let mut short = outgoing("x", &jobs);
+        short.message.properties.expiration = Some(Duration::from_secs(1));
+        batch.push(if n % 2 == 0 { short } else { short.deliver_at(due) });
+    }
+    store.broker().publish(batch).await.unwrap();
+    clock.advance(Duration::from_secs(10));
+    publish(&store, &jobs, &["y"]).await;
+    let mut consumer = consumer(&store, &jobs).await;
+    assert_eq!(text(&one(&mut consumer).await), "y");
+    let left = raw(&place.path()).query_row("SELECT count(*) FROM message", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(left < 10_000, "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_may_begin_to_watch_at_once() {
+    let place = Place::new();
+    let store = place.open().await;
+    let mut watching = tokio::task::JoinSet::new();
+    for _ in 0..2000 {
+        let backend = store.backend();
+        watching.spawn(async move { backend.watch(&TaskId::random()).await.map(drop) });
+    }
+    let open = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let (before, mut most) = (open(), 0);
+    while let Some(watched) = watching.join_next().await {
+        watched.unwrap().unwrap();
+        most = most.max(open());
+    }
+    assert!(most < before + 200, "{most} files were open, {before} before");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_declared_again_expires_later() {
+    let (place, clock) = (Place::new(), ManualClock::new());
+    let store = open(place.config().clock(Arc::new(clock.clone()))).await;
+    let mut spec = QueueSpec::direct(queue("replies"));
+    spec.expires = Some(Duration::from_secs(60));
+    store.broker().declare(&spec).await.unwrap();
+    publish(&store, &spec.name, &["x"]).await;
+    clock.advance(Duration::from_secs(50));
+    store.broker().declare(&spec).await.unwrap();
+    clock.advance(Duration::from_secs(50));
+    store.backend().sweep().await.unwrap();
+    assert_eq!(store.broker().depth(&spec.name).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn no_queue_is_bound_to_the_default_exchange() {
+    let (place, mut spec) = (Place::new(), QueueSpec::direct(queue("jobs")));
+    let store = place.open().await;
+    spec.bindings[0].exchange.name = "".parse().unwrap();
+    let error = store.broker().declare(&spec).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("default exchange"), "{error}");
 }

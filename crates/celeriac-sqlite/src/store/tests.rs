@@ -1,9 +1,10 @@
 //! What only a look at the inside can bring about: a full disk, a job that fails among others.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use celeriac_broker::Outgoing;
-use celeriac_core::{ErrorKind, Message, QueueName, StoreResult, TaskId, TaskMeta, TaskState};
+use celeriac_broker::{ConsumeOptions, Outgoing};
+use celeriac_core::{Clock, ErrorKind, Message, QueueName, StoreResult, TaskId, TaskMeta, TaskState};
 use celeriac_testkit::{ManualClock, eventually};
 
 use super::*;
@@ -132,4 +133,35 @@ async fn the_log_stays_short_while_others_read_all_the_time() {
     }
     assert!(longest < 30_000_000, "{longest} bytes");
     readers.abort_all();
+}
+
+#[tokio::test]
+async fn a_writing_thread_that_ends_leaves_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory).await;
+    let mut consumer = store.broker().consume(ConsumeOptions::new([QueueName::DEFAULT])).await.unwrap();
+    let mut watch = store.backend().watch(&TaskId::random()).await.unwrap();
+    let breaking = async {
+        let call = Call::new("break", |_| -> Outcome { panic!("as it was told") });
+        store.inner.call("break", call).await.expect_err("it is broken");
+    };
+    let all = async { tokio::join!(consumer.recv(NonZeroUsize::MIN), watch.next(), breaking) };
+    let (received, seen, ()) = tokio::time::timeout(PATIENCE, all).await.expect("nobody waits for ever");
+    received.expect_err("nothing can come any more");
+    seen.expect_err("no result can come any more");
+}
+
+#[tokio::test]
+async fn the_time_is_that_of_the_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("jobs.db"), ManualClock::new());
+    let store = SqliteStore::open(SqliteConfig::new(&path).clock(Arc::new(clock.clone()))).await.unwrap();
+    let turnstile = std::fs::File::open(directory.path().join("jobs.db.d/turnstile")).unwrap();
+    turnstile.lock().unwrap();
+    let asked = clock.now().as_micros();
+    let (job, answer) = Call::new("look", |txn| Ok(txn.now));
+    store.inner.orders("test").unwrap().send(Order::Job(Box::new(job))).unwrap();
+    clock.advance(Duration::from_secs(5));
+    turnstile.unlock().unwrap();
+    assert_eq!(answer.await.unwrap().unwrap(), asked + 5_000_000);
 }
