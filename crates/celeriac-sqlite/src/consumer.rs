@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::error::closed;
 use crate::handback::{Back, HandBack};
 use crate::settle::Settler;
+use crate::shared::Waiting;
 use crate::store::{Half, Inner};
 use crate::take::{Row, Take, Taken};
 use crate::wire;
@@ -42,21 +43,23 @@ impl SqliteConsumer {
         names: Vec<QueueName>,
         name: Option<String>,
     ) -> Result<Self> {
-        let wished = names.clone();
+        let (wished, label) = (names.clone(), name.clone());
         let (job, answer) = Call::new("consume", move |txn| {
             let me = txn.my_id();
             let (mut queues, mut rows) = (Vec::new(), Vec::new());
             for queue in &wished {
                 let queue = txn.topology.ensure(txn.connection, queue, txn.now)?.id;
                 let sql = "INSERT INTO consumer (owner, queue, name) VALUES (?1, ?2, ?3)";
-                rows.push(txn.connection.prepare_cached(sql)?.insert((me, queue, &name))?);
+                rows.push(txn.connection.prepare_cached(sql)?.insert((me, queue, &label))?);
                 queues.push(queue);
             }
             txn.topology.changed(txn.connection)?;
             Ok((queues, rows))
         });
         let (queues, rows) = inner.call("consume", (job.joining(), answer)).await?;
-        let (id, bell) = inner.shared.listen(queues.clone());
+        let bell = Arc::new(Notify::new());
+        let waiting = Waiting { queues: queues.clone(), rows: rows.clone(), name, bell: Arc::clone(&bell) };
+        let id = inner.shared.listen(waiting);
         Ok(Self { inner: Arc::clone(inner), settle: Arc::clone(settle), names, queues, start: 0, id, bell, rows })
     }
 

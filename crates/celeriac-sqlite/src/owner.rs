@@ -22,7 +22,7 @@ use crate::writer::Writer;
 pub(crate) struct Owner {
     pub(crate) me: Me,
     /// Held as long as the process lives.
-    _lock: File,
+    lock: File,
     /// The locks of the others, opened to see whether they are held.
     others: HashMap<i64, File>,
     known: Vec<Other>,
@@ -41,6 +41,28 @@ struct Other {
 
 fn lock_path(place: &Place, owner: i64) -> PathBuf {
     place.side.join(format!("{owner}.lock"))
+}
+
+impl Owner {
+    /// Whether others took this store for dead.
+    fn is_forgotten(&self, connection: &Connection) -> Outcome<bool> {
+        Ok(!connection.prepare_cached("SELECT 1 FROM owner WHERE id = ?1")?.exists([self.me.id])?)
+    }
+
+    /// Makes a lock anew that somebody has deleted. Without one, the lease still speaks for this store.
+    fn lock_again(&mut self, place: &Place) {
+        let path = lock_path(place, self.me.id);
+        if path.exists() {
+            return;
+        }
+        // There already, mostly.
+        let _ = fs::create_dir(&place.side);
+        if let Ok(lock) = lock_file(&path)
+            && lock.try_lock().is_ok()
+        {
+            self.lock = lock;
+        }
+    }
 }
 
 impl Writer {
@@ -66,7 +88,7 @@ impl Writer {
         })?;
         self.owner = Some(Owner {
             me: Me { id, lease_until, lease, next_tag: 1 },
-            _lock: lock,
+            lock,
             others: HashMap::new(),
             known: Vec::new(),
             suspects: HashMap::new(),
@@ -116,6 +138,7 @@ impl Writer {
         let connection = &self.opened.connection;
         let Some(owner) = &mut self.owner else { return Ok(()) };
         let version = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        let mut forgotten = false;
         if version != owner.seen {
             owner.known = others(connection, owner.me.id)?;
             owner.seen = version;
@@ -124,17 +147,23 @@ impl Writer {
             if !self.shared.watches.is_empty() && !wake::remind(&self.opened.place, owner.me.id) {
                 self.shared.woken(&Wake { everything: true, ..Wake::default() });
             }
+            if owner.is_forgotten(connection)? {
+                owner.lock_again(&self.opened.place);
+                // Renewed below, which writes it down once more.
+                owner.me.lease_until = 0;
+                forgotten = true;
+            }
         }
         let (mut dead, mut late) = (Vec::new(), Vec::new());
         for other in &owner.known {
-            if is_dead(&self.opened.place, &mut owner.others, other.id) {
+            if is_dead(&self.opened.place, &mut owner.others, other, now) {
                 dead.push(other.id);
             } else if other.holds && other.lease_until < now {
                 late.push(other.id);
             }
         }
         owner.others.retain(|id, _| owner.known.iter().any(|other| other.id == *id));
-        let renew = self.held > 0 && owner.me.is_due(now);
+        let renew = forgotten || self.held > 0 && owner.me.is_due(now);
         let me = owner.me.id;
         owner.suspects.retain(|id, _| late.contains(id));
         if dead.is_empty() && late.is_empty() && !renew {
@@ -228,13 +257,14 @@ fn others(connection: &Connection, me: i64) -> Outcome<Vec<Other>> {
     Ok(others)
 }
 
-/// Whether the lock of `owner` is free. One that cannot be looked at proves nothing: then only the lease counts.
-fn is_dead(place: &Place, opened: &mut HashMap<i64, File>, owner: i64) -> bool {
-    let file = match opened.entry(owner) {
+/// Whether the lock of `owner` is free, or is not there and the lease is over. One that cannot be looked at proves nothing.
+fn is_dead(place: &Place, opened: &mut HashMap<i64, File>, owner: &Other, now: i64) -> bool {
+    let file = match opened.entry(owner.id) {
         Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => match File::open(lock_path(place, owner)) {
+        Entry::Vacant(entry) => match File::open(lock_path(place, owner.id)) {
             Ok(file) => entry.insert(file),
-            Err(_) => return false,
+            // If it lives all the same, it notices.
+            Err(error) => return error.kind() == io::ErrorKind::NotFound && owner.lease_until < now,
         },
     };
     // Shared, so that two who look at once both see it. Kept until the file is closed: a dead owner does not return.

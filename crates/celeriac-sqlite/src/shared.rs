@@ -49,7 +49,17 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Consumers {
     next: u64,
-    waiting: HashMap<u64, (Vec<i64>, Arc<Notify>)>,
+    waiting: HashMap<u64, Waiting>,
+}
+
+/// A consumer, as it stands in the table `consumer` too.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) queues: Vec<i64>,
+    /// One for each queue.
+    pub(crate) rows: Vec<i64>,
+    pub(crate) name: Option<String>,
+    pub(crate) bell: Arc<Notify>,
 }
 
 /// The data is whole after every statement, so a panic elsewhere does no harm to it.
@@ -80,14 +90,18 @@ impl Shared {
         self.clock.now().as_micros()
     }
 
-    /// Registers a consumer of `queues`: its number, and what is rung when something is ready.
-    pub(crate) fn listen(&self, queues: Vec<i64>) -> (u64, Arc<Notify>) {
-        let bell = Arc::new(Notify::new());
+    /// Registers a consumer, and tells its number.
+    pub(crate) fn listen(&self, waiting: Waiting) -> u64 {
         let mut consumers = lock(&self.consumers);
         consumers.next += 1;
         let id = consumers.next;
-        consumers.waiting.insert(id, (queues, Arc::clone(&bell)));
-        (id, bell)
+        consumers.waiting.insert(id, waiting);
+        id
+    }
+
+    /// Shows every consumer.
+    pub(crate) fn consumers(&self, see: impl FnMut(&Waiting) -> Outcome) -> Outcome {
+        lock(&self.consumers).waiting.values().try_for_each(see)
     }
 
     pub(crate) fn unlisten(&self, consumer: u64) {
@@ -104,16 +118,16 @@ impl Shared {
         if queues.is_empty() {
             return;
         }
-        for (consumed, bell) in lock(&self.consumers).waiting.values() {
-            if consumed.iter().any(|queue| queues.contains(queue)) {
-                bell.notify_one();
+        for waiting in lock(&self.consumers).waiting.values() {
+            if waiting.queues.iter().any(|queue| queues.contains(queue)) {
+                waiting.bell.notify_one();
             }
         }
     }
 
     pub(crate) fn ready_all(&self) {
-        for (_, bell) in lock(&self.consumers).waiting.values() {
-            bell.notify_one();
+        for waiting in lock(&self.consumers).waiting.values() {
+            waiting.bell.notify_one();
         }
     }
 

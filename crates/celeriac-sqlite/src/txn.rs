@@ -1,11 +1,13 @@
 //! `Txn`: the write transaction that jobs work in, and what is to be done once it is committed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use celeriac_core::TaskMeta;
 use rusqlite::Connection;
 
 use crate::error::Outcome;
+use crate::shared::Shared;
 use crate::topology::Topology;
 
 /// A write transaction. Jobs work on it one after the other.
@@ -16,6 +18,7 @@ pub(crate) struct Txn<'a> {
     /// Microseconds since 1970.
     pub(crate) now: i64,
     pub(crate) me: Option<&'a mut Me>,
+    pub(crate) shared: &'a Shared,
 }
 
 /// This store as an owner of deliveries, a row in the table `owner`.
@@ -84,11 +87,27 @@ impl Txn<'_> {
             return Ok(());
         }
         let until = now.saturating_add(me.lease);
-        let sql = "INSERT INTO owner (id, lease_until, watching) VALUES (?1, ?2, 0)
-                   ON CONFLICT (id) DO UPDATE SET lease_until = ?2";
-        self.connection.prepare_cached(sql)?.execute((me.id, until))?;
         me.lease_until = until;
-        Ok(())
+        let id = me.id;
+        let sql = "UPDATE owner SET lease_until = ?2 WHERE id = ?1";
+        if self.connection.prepare_cached(sql)?.execute((id, until))? > 0 { Ok(()) } else { self.revive(id, until) }
+    }
+
+    /// Writes down once more what this store is, after others took it for dead.
+    fn revive(&mut self, me: i64, until: i64) -> Outcome {
+        // ORDERING: as where it is set; whoever sets it later announces it by itself.
+        let watching = self.shared.watching.load(Ordering::SeqCst);
+        let sql = "INSERT INTO owner (id, lease_until, watching) VALUES (?1, ?2, ?3)";
+        self.connection.prepare_cached(sql)?.execute((me, until, watching))?;
+        let sql = "INSERT OR IGNORE INTO consumer (id, owner, queue, name) VALUES (?1, ?2, ?3, ?4)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        self.shared.consumers(|consumer| {
+            for (row, queue) in consumer.rows.iter().zip(&consumer.queues) {
+                statement.execute((row, me, queue, &consumer.name))?;
+            }
+            Ok(())
+        })?;
+        self.topology.changed(self.connection)
     }
 }
 

@@ -409,7 +409,7 @@ impl Writer {
         // The turn may have been long in coming.
         let now = shared.now();
         let me = owner.as_mut().map(|owner| &mut owner.me);
-        Ok(Txn { connection, topology, effects: Effects::default(), now, me })
+        Ok(Txn { connection, topology, effects: Effects::default(), now, me, shared })
     }
 
     /// Wakes those here who wait for what was committed; tells whom else to wake.

@@ -184,3 +184,27 @@ async fn no_queue_is_bound_to_the_default_exchange() {
     let error = store.broker().declare(&spec).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("default exchange"), "{error}");
 }
+
+#[tokio::test]
+async fn an_owner_without_a_lock_is_forgotten_and_comes_back_if_it_lives() {
+    let (place, jobs) = (Place::new(), queue("jobs"));
+    let clock = ManualClock::new();
+    let config = || place.config().clock(Arc::new(clock.clone()));
+    let idle = open(config()).await;
+    let mut waiting = consumer(&idle, &jobs).await;
+    let _watch = idle.backend().watch(&TaskId::random()).await.unwrap();
+    let raw = raw(&place.path());
+    let count = |sql: &str| raw.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let alive = || count("SELECT count(*) FROM owner JOIN consumer ON owner.id = consumer.owner WHERE watching = 1");
+    assert_eq!(alive(), 1);
+    raw.execute_batch("INSERT INTO owner VALUES (77, 0, 0)").unwrap();
+    let lock = place.directory.path().join("jobs.db.d/1.lock");
+    std::fs::remove_file(&lock).unwrap();
+    clock.advance(Duration::from_secs(3600));
+    let other = open(config()).await;
+    let _other = consumer(&other, &queue("others")).await;
+    eventually(PATIENCE, async || count("SELECT count(*) FROM owner WHERE id = 77") == 0).await;
+    eventually(PATIENCE, async || lock.exists() && alive() == 1).await;
+    publish(&other, &jobs, &["x"]).await;
+    one(&mut waiting).await.ack().await.unwrap();
+}

@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use celeriac_broker::{ConsumeOptions, Outgoing};
-use celeriac_core::{Clock, ErrorKind, Message, QueueName, StoreResult, TaskId, TaskMeta, TaskState};
+use celeriac_core::{Clock, ErrorKind, Message, QueueName, StoreResult, TaskId, TaskMeta, TaskState, Timestamp};
 use celeriac_testkit::{ManualClock, eventually};
 
 use super::*;
 use crate::config::Durability;
 use crate::publish::Parcel;
+use crate::take::Take;
 use crate::writer::Job;
 
 /// What comes at all comes within this, on any machine.
@@ -164,4 +165,38 @@ async fn the_time_is_that_of_the_turn() {
     clock.advance(Duration::from_secs(5));
     turnstile.unlock().unwrap();
     assert_eq!(answer.await.unwrap().unwrap(), asked + 5_000_000);
+}
+
+#[tokio::test]
+async fn one_taking_drops_only_so_many_expired_messages() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("jobs.db"), ManualClock::new());
+    let store = SqliteStore::open(SqliteConfig::new(&path).clock(Arc::new(clock.clone()))).await.unwrap();
+    let mut short = message(1);
+    short.message.properties.expiration = Some(Duration::from_secs(1));
+    let due = Timestamp::from_micros(clock.now().as_micros() + 1);
+    let batch = (0..10_000).map(|n| if n % 2 == 0 { short.clone() } else { short.clone().deliver_at(due) });
+    store.broker().publish(batch.collect()).await.unwrap();
+    clock.advance(Duration::from_secs(10));
+    let (reply, answer) = oneshot::channel();
+    let orders = store.inner.orders("test").unwrap();
+    let take = Take {
+        queues: vec![1],
+        start: 0,
+        limit: 1,
+        orders: orders.clone(),
+        shared: Arc::clone(&store.inner.shared),
+        reply,
+        taken: Vec::new(),
+        next_due: None,
+    };
+    orders.send(Order::Job(Box::new(take))).unwrap();
+    let taken = answer.await.unwrap().unwrap();
+    assert_eq!(taken.next_due, Some(clock.now().as_micros()), "there is more at once");
+    assert!(taken.into_rows().is_empty());
+    let raw = Connection::open(&path).unwrap();
+    let left = |table: &str| raw.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+    assert_eq!(left("delayed"), Ok(5000 - 4096));
+    // Some may have been swept meanwhile.
+    assert!(left("message").unwrap() <= 10_000 - 4096);
 }
