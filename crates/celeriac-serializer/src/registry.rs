@@ -57,7 +57,15 @@ impl Serializers {
     /// Adds a format of the user's own; one of the same name or content type is replaced.
     #[must_use]
     pub fn register(mut self, format: Arc<dyn Serializer>) -> Self {
-        self.known.retain(|known| known.name() != format.name() && known.content_type() != format.content_type());
+        let replaces = |known: &mut Arc<dyn Serializer>| {
+            known.name() == format.name() || known.content_type() == format.content_type()
+        };
+        for replaced in self.known.extract_if(.., replaces) {
+            // What was accepted stays so, by the new name.
+            for name in self.accepted.iter_mut().filter(|name| *name == replaced.name()) {
+                format.name().clone_into(name);
+            }
+        }
         self.known.push(format);
         self
     }
@@ -139,4 +147,47 @@ fn short(name: &str) -> String {
 fn quoted<T: AsRef<str>>(names: impl Iterator<Item = T>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{}`", name.as_ref())).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(all(test, feature = "json"))]
+mod tests {
+    use celeriac_core::ContentType;
+
+    use super::*;
+    use crate::{ContentEncoding, Json, Visit};
+
+    /// JSON by another name.
+    #[derive(Debug)]
+    struct Faster;
+
+    impl Serializer for Faster {
+        fn name(&self) -> &'static str {
+            "faster-json"
+        }
+
+        fn content_type(&self) -> ContentType {
+            ContentType::JSON
+        }
+
+        fn content_encoding(&self) -> ContentEncoding {
+            ContentEncoding::Utf8
+        }
+
+        fn encode(&self, value: &dyn erased_serde::Serialize, out: &mut Vec<u8>) -> Result<()> {
+            Json.encode(value, out)
+        }
+
+        fn decode(&self, data: &[u8], visit: Visit<'_>) -> Result<()> {
+            Json.decode(data, visit)
+        }
+    }
+
+    #[test]
+    fn what_replaces_an_accepted_format_is_accepted() {
+        let formats = Serializers::new().register(Arc::new(Faster));
+        assert_eq!(formats.for_content_type(Some("application/json")).unwrap().name(), "faster-json");
+        assert_eq!(formats.accepted().count(), 1);
+        let none = Serializers::new().accept::<&str>([]).unwrap().register(Arc::new(Faster));
+        assert!(none.for_content_type(Some("application/json")).is_err(), "what was not is not");
+    }
 }

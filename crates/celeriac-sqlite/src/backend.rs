@@ -110,9 +110,9 @@ impl ResultBackend for SqliteBackend {
         let mut total = 0;
         loop {
             // Others may write in between.
-            let count = self.inner.call("sweep", Call::new("sweep", |txn| txn.sweep(SWEEP))).await?;
+            let (count, full) = self.inner.call("sweep", Call::new("sweep", |txn| txn.sweep(SWEEP))).await?;
             total += count;
-            if count < SWEEP.unsigned_abs() {
+            if !full {
                 return Ok(total);
             }
         }

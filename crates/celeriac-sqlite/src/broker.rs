@@ -7,6 +7,7 @@ use celeriac_broker::{Broker, Capabilities, ConsumeOptions, Consumer, Outgoing, 
 use celeriac_core::{Error, QueueName, Result, StoreId};
 
 use crate::consumer::SqliteConsumer;
+use crate::handback::{Back, HandBack};
 use crate::publish::Parcel;
 use crate::settle::Settler;
 use crate::store::{Half, Inner};
@@ -120,12 +121,8 @@ pub(crate) async fn close(inner: &Inner) -> Result<()> {
     inner.shared.ready_all();
     let flushed = match inner.orders("close") {
         Ok(_) => {
-            let call = Call::new("close", |txn| {
-                let me = txn.my_id();
-                txn.requeue_all(me)?;
-                txn.drop_consumers("owner", me)
-            });
-            inner.call("close", call).await
+            let job = HandBack::new("close", &inner.shared, vec![Back::Everything]);
+            inner.hand_back("close", job).await
         }
         Err(_) => Ok(()),
     };

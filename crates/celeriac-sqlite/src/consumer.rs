@@ -10,11 +10,12 @@ use celeriac_broker::{Consumer, Delivery, DeliveryTag, Receipt};
 use celeriac_core::{Message, QueueName, Result};
 use tokio::sync::{Notify, oneshot};
 
-use crate::error::{Outcome, closed};
+use crate::error::closed;
+use crate::handback::{Back, HandBack};
 use crate::settle::Settler;
+use crate::shared::Waiting;
 use crate::store::{Half, Inner};
 use crate::take::{Row, Take, Taken};
-use crate::txn::Txn;
 use crate::wire;
 use crate::writer::{Call, Order};
 
@@ -42,21 +43,23 @@ impl SqliteConsumer {
         names: Vec<QueueName>,
         name: Option<String>,
     ) -> Result<Self> {
-        let wished = names.clone();
+        let (wished, label) = (names.clone(), name.clone());
         let (job, answer) = Call::new("consume", move |txn| {
             let me = txn.my_id();
             let (mut queues, mut rows) = (Vec::new(), Vec::new());
             for queue in &wished {
                 let queue = txn.topology.ensure(txn.connection, queue, txn.now)?.id;
                 let sql = "INSERT INTO consumer (owner, queue, name) VALUES (?1, ?2, ?3)";
-                rows.push(txn.connection.prepare_cached(sql)?.insert((me, queue, &name))?);
+                rows.push(txn.connection.prepare_cached(sql)?.insert((me, queue, &label))?);
                 queues.push(queue);
             }
             txn.topology.changed(txn.connection)?;
             Ok((queues, rows))
         });
         let (queues, rows) = inner.call("consume", (job.joining(), answer)).await?;
-        let (id, bell) = inner.shared.listen(queues.clone());
+        let bell = Arc::new(Notify::new());
+        let waiting = Waiting { queues: queues.clone(), rows: rows.clone(), name, bell: Arc::clone(&bell) };
+        let id = inner.shared.listen(waiting);
         Ok(Self { inner: Arc::clone(inner), settle: Arc::clone(settle), names, queues, start: 0, id, bell, rows })
     }
 
@@ -68,6 +71,7 @@ impl SqliteConsumer {
             start: self.start,
             limit: limit.get(),
             orders: orders.clone(),
+            shared: Arc::clone(&self.inner.shared),
             reply,
             taken: Vec::new(),
             next_due: None,
@@ -95,12 +99,10 @@ impl SqliteConsumer {
     }
 
     /// What ends this consumer in the database; `None` if it has ended.
-    fn end(&mut self) -> Option<impl FnOnce(&mut Txn<'_>) -> Outcome + Send + use<>> {
+    fn end(&mut self) -> Option<HandBack> {
         self.inner.shared.unlisten(self.id);
-        let rows = std::mem::take(&mut self.rows);
-        let end = !rows.is_empty();
-        let work = move |txn: &mut Txn<'_>| rows.iter().try_for_each(|row| txn.drop_consumers("id", *row));
-        end.then_some(work)
+        let rows: Vec<Back> = std::mem::take(&mut self.rows).into_iter().map(Back::Consumer).collect();
+        (!rows.is_empty()).then(|| HandBack::new("cancel", &self.inner.shared, rows))
     }
 }
 
@@ -110,6 +112,8 @@ impl Consumer for SqliteConsumer {
         loop {
             self.inner.check_open(Half::Broker, "receive")?;
             let taken = self.take(limit).await?;
+            // What was taken after the closing goes back.
+            self.inner.check_open(Half::Broker, "receive")?;
             let next_due = taken.next_due;
             let rows = taken.into_rows();
             if !rows.is_empty() {
@@ -130,17 +134,17 @@ impl Consumer for SqliteConsumer {
     }
 
     async fn cancel(mut self: Box<Self>) -> Result<()> {
-        let Some(work) = self.end() else { return Ok(()) };
+        let Some(job) = self.end() else { return Ok(()) };
         self.inner.check_open(Half::Broker, "cancel")?;
-        self.inner.call("cancel", Call::new("cancel", work)).await
+        self.inner.hand_back("cancel", job).await
     }
 }
 
 impl Drop for SqliteConsumer {
     fn drop(&mut self) {
-        if let (Some(work), Ok(orders)) = (self.end(), self.inner.orders("cancel")) {
+        if let (Some(job), Ok(orders)) = (self.end(), self.inner.orders("cancel")) {
             // Without a writer the consumers have ended already.
-            let _ = orders.send(Order::Job(Box::new(Call::unanswered("cancel", work))));
+            let _ = orders.send(Order::Job(Box::new(job)));
         }
     }
 }

@@ -43,9 +43,11 @@
 
 mod backend;
 mod broker;
+mod checkpoint;
 mod config;
 mod consumer;
 mod error;
+mod handback;
 mod owner;
 mod publish;
 mod record;

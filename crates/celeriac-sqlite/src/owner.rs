@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::{self, File};
+use std::io;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -14,14 +15,14 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::error::Outcome;
 use crate::schema::{Place, lock_file};
 use crate::txn::{Me, Txn};
-use crate::wake;
+use crate::wake::{self, Wake};
 use crate::writer::Writer;
 
 /// This store as an owner.
 pub(crate) struct Owner {
     pub(crate) me: Me,
     /// Held as long as the process lives.
-    _lock: File,
+    lock: File,
     /// The locks of the others, opened to see whether they are held.
     others: HashMap<i64, File>,
     known: Vec<Other>,
@@ -42,6 +43,28 @@ fn lock_path(place: &Place, owner: i64) -> PathBuf {
     place.side.join(format!("{owner}.lock"))
 }
 
+impl Owner {
+    /// Whether others took this store for dead.
+    fn is_forgotten(&self, connection: &Connection) -> Outcome<bool> {
+        Ok(!connection.prepare_cached("SELECT 1 FROM owner WHERE id = ?1")?.exists([self.me.id])?)
+    }
+
+    /// Makes a lock anew that somebody has deleted. Without one, the lease still speaks for this store.
+    fn lock_again(&mut self, place: &Place) {
+        let path = lock_path(place, self.me.id);
+        if path.exists() {
+            return;
+        }
+        // There already, mostly.
+        let _ = fs::create_dir(&place.side);
+        if let Ok(lock) = lock_file(&path)
+            && lock.try_lock().is_ok()
+        {
+            self.lock = lock;
+        }
+    }
+}
+
 impl Writer {
     /// Makes this store an owner, with a lock and a socket.
     pub(crate) fn join(&mut self) -> Outcome {
@@ -51,14 +74,21 @@ impl Writer {
             let lease_until = txn.now.saturating_add(lease);
             let sql = "INSERT INTO owner (lease_until, watching) VALUES (?1, 0)";
             let id = txn.connection.prepare_cached(sql)?.insert([lease_until])?;
-            let lock = lock_file(&lock_path(&place, id))?;
-            lock.lock()?;
+            // A new id belongs to nobody else: who holds such a lock uses a file that was here before this one.
+            let path = lock_path(&place, id);
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error.into());
+            }
+            let lock = lock_file(&path)?;
+            lock.try_lock().map_err(io::Error::from)?;
             remove_strays(txn.connection, &place)?;
             Ok((id, lease_until, lock))
         })?;
         self.owner = Some(Owner {
             me: Me { id, lease_until, lease, next_tag: 1 },
-            _lock: lock,
+            lock,
             others: HashMap::new(),
             known: Vec::new(),
             suspects: HashMap::new(),
@@ -75,7 +105,8 @@ impl Writer {
     pub(crate) fn leave(&mut self) {
         let Some(id) = self.owner.as_ref().map(|owner| owner.me.id) else { return };
         let outcome = self.transaction(|txn| txn.bury(id));
-        wake::hush(&self.opened.place, id);
+        // It has been told that this store ends.
+        wake::remind(&self.opened.place, id);
         match outcome {
             Ok(()) => remove_traces(&self.opened.place, id),
             Err(fault) => {
@@ -96,26 +127,43 @@ impl Writer {
     }
 
     fn try_tick(&mut self) -> Outcome {
+        if let Err(fault) = self.opened.place.check() {
+            // Those who wait see it as well.
+            self.shared.ready_all();
+            let error = fault.explain("watch", &self.opened.place.path);
+            self.shared.watches.fail(&error);
+            return Err(error.into());
+        }
         let now = self.shared.now();
         let connection = &self.opened.connection;
         let Some(owner) = &mut self.owner else { return Ok(()) };
         let version = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        let mut forgotten = false;
         if version != owner.seen {
             owner.known = others(connection, owner.me.id)?;
             owner.seen = version;
             self.shared.ready_all();
-            self.shared.watches.refresh(connection, now, None)?;
+            // That is work for the thread that is woken by others. Without one, it is done here.
+            if !self.shared.watches.is_empty() && !wake::remind(&self.opened.place, owner.me.id) {
+                self.shared.woken(&Wake { everything: true, ..Wake::default() });
+            }
+            if owner.is_forgotten(connection)? {
+                owner.lock_again(&self.opened.place);
+                // Renewed below, which writes it down once more.
+                owner.me.lease_until = 0;
+                forgotten = true;
+            }
         }
         let (mut dead, mut late) = (Vec::new(), Vec::new());
         for other in &owner.known {
-            if is_dead(&self.opened.place, &mut owner.others, other.id) {
+            if is_dead(&self.opened.place, &mut owner.others, other, now) {
                 dead.push(other.id);
             } else if other.holds && other.lease_until < now {
                 late.push(other.id);
             }
         }
         owner.others.retain(|id, _| owner.known.iter().any(|other| other.id == *id));
-        let renew = self.held > 0 && owner.me.lease_until.saturating_sub(now) <= owner.me.lease / 3 * 2;
+        let renew = forgotten || self.held > 0 && owner.me.is_due(now);
         let me = owner.me.id;
         owner.suspects.retain(|id, _| late.contains(id));
         if dead.is_empty() && late.is_empty() && !renew {
@@ -209,13 +257,14 @@ fn others(connection: &Connection, me: i64) -> Outcome<Vec<Other>> {
     Ok(others)
 }
 
-/// Whether the lock of `owner` is free. One that cannot be looked at proves nothing: then only the lease counts.
-fn is_dead(place: &Place, opened: &mut HashMap<i64, File>, owner: i64) -> bool {
-    let file = match opened.entry(owner) {
+/// Whether the lock of `owner` is free, or is not there and the lease is over. One that cannot be looked at proves nothing.
+fn is_dead(place: &Place, opened: &mut HashMap<i64, File>, owner: &Other, now: i64) -> bool {
+    let file = match opened.entry(owner.id) {
         Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => match File::open(lock_path(place, owner)) {
+        Entry::Vacant(entry) => match File::open(lock_path(place, owner.id)) {
             Ok(file) => entry.insert(file),
-            Err(_) => return false,
+            // If it lives all the same, it notices.
+            Err(error) => return error.kind() == io::ErrorKind::NotFound && owner.lease_until < now,
         },
     };
     // Shared, so that two who look at once both see it. Kept until the file is closed: a dead owner does not return.

@@ -92,8 +92,9 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Deletes up to `limit` expired records, and tells how many; also the messages and queues that have expired.
-    pub(crate) fn sweep(&mut self, limit: i64) -> Outcome<u64> {
+    /// Deletes up to `limit` expired records, and tells how many; also the messages and queues that have expired. Tells too
+    /// whether there may be more.
+    pub(crate) fn sweep(&mut self, limit: i64) -> Outcome<(u64, bool)> {
         let sql = "DELETE FROM result WHERE id IN (SELECT id FROM result WHERE expires <= ?1 LIMIT ?2)";
         let count = self.connection.prepare_cached(sql)?.execute((self.now, limit))?;
         let sql = "DELETE FROM ready WHERE (queue, rank, message) IN
@@ -101,6 +102,8 @@ impl Txn<'_> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let messages = statement.query_map((self.now, limit), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
         drop(statement);
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let full = count >= most || messages.len() >= most;
         for message in messages {
             self.delete_message(message)?;
         }
@@ -112,7 +115,7 @@ impl Txn<'_> {
         for queue in queues {
             self.topology.delete(self.connection, queue)?;
         }
-        Ok(u64::try_from(count).unwrap_or(u64::MAX))
+        Ok((u64::try_from(count).unwrap_or(u64::MAX), full))
     }
 }
 

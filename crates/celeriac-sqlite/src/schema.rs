@@ -5,6 +5,7 @@
 //! index has to be kept.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use celeriac_core::{Error, Result};
@@ -14,9 +15,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use crate::config::{Durability, SqliteConfig};
 use crate::error::{Fault, Outcome};
 
+/// So many symbolic links to symbolic links are followed, as by Linux.
+const MOST_LINKS: u8 = 40;
 /// `Cele` in ASCII: says that a file is ours.
 const APPLICATION_ID: i64 = 0x4365_6c65;
-/// Goes up with every change to the tables.
+/// Goes up with every change to the tables, and to how their columns are written: also with every new name in `wire`.
 const VERSION: i64 = 1;
 
 /// `rank` orders messages within a queue: twice the distance from the highest priority, plus one unless the message was
@@ -106,7 +109,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         let mut side = path.clone().into_os_string();
         side.push(".d");
         Self { path, side: side.into(), identity: None }
@@ -145,7 +148,7 @@ fn try_open(config: &SqliteConfig) -> Outcome<Opened> {
     let mut place = locate(&config.path)?;
     if place.path.exists() {
         // Looked at before anything is written beside a file that may be another program's.
-        check(&connect(&place.path, config, false)?, &place.path)?;
+        check(&first(connect(&place.path, config, false), &place.path)?, &place.path)?;
     }
     if let Err(error) = fs::create_dir(&place.side)
         && !place.side.is_dir()
@@ -155,12 +158,28 @@ fn try_open(config: &SqliteConfig) -> Outcome<Opened> {
         ));
     }
     let turnstile = lock_file(&place.side.join("turnstile"))?;
-    turnstile.lock()?;
-    let connection = connect(&place.path, config, true)?;
+    lock(&turnstile)?;
+    let connection = first(connect(&place.path, config, true), &place.path)?;
     prepare(&connection, &place.path)?;
     place.identity = identity(&place.path)?;
     turnstile.unlock()?;
     Ok(Opened { connection, place, turnstile })
+}
+
+/// At first, a file that cannot be opened is one that was named wrongly.
+fn first(opened: Outcome<Connection>, path: &Path) -> Outcome<Connection> {
+    opened.map_err(|fault| match fault {
+        Fault::Sql(error)
+            if matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly)
+            ) =>
+        {
+            let why = format!("`{}` cannot be opened", path.display());
+            Fault::Said(Error::config("open", why).with_source(error))
+        }
+        fault => fault,
+    })
 }
 
 #[cfg(unix)]
@@ -179,6 +198,16 @@ pub(crate) fn lock_file(path: &Path) -> std::io::Result<File> {
     File::options().read(true).write(true).create(true).truncate(false).open(path)
 }
 
+/// Waits for the lock, whatever signals come in between.
+pub(crate) fn lock(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// A connection that only reads.
 pub(crate) fn reader(place: &Place, config: &SqliteConfig) -> Outcome<Connection> {
     let connection = connect(&place.path, config, false)?;
@@ -187,10 +216,26 @@ pub(crate) fn reader(place: &Place, config: &SqliteConfig) -> Outcome<Connection
 }
 
 fn locate(path: &Path) -> Outcome<Place> {
+    locate_behind(path, 0)
+}
+
+/// Where a symbolic link points to, be there a file or not: SQLite would make one there.
+fn link_target(path: &Path, links: u8) -> Outcome<Option<PathBuf>> {
+    let Ok(target) = fs::read_link(path) else { return Ok(None) };
+    if links >= MOST_LINKS {
+        return Err(refuse(format!("`{}` is one of too many symbolic links", path.display())));
+    }
+    Ok(Some(path.parent().map_or_else(|| target.clone(), |parent| parent.join(&target))))
+}
+
+fn locate_behind(path: &Path, links: u8) -> Outcome<Place> {
     if path.is_dir() {
         return Err(refuse(format!("`{}` is a directory", path.display())));
     }
     let name = path.file_name().ok_or_else(|| refuse(format!("`{}` names no file", path.display())))?;
+    if let Some(target) = link_target(path, links)? {
+        return locate_behind(&target, links + 1);
+    }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -219,6 +264,7 @@ fn network_file_system(directory: &Path) -> Option<&'static str> {
         0x5346_414f | 0x6b41_4653 => Some("AFS"),
         0x0bd0_0bd0 => Some("Lustre"),
         0x00c3_6400 => Some("Ceph"),
+        0x0102_1997 => Some("9P"),
         _ => None,
     }
 }
@@ -231,8 +277,7 @@ fn network_file_system(_: &Path) -> Option<&'static str> {
 fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
-    let connection = Connection::open_with_flags(path, flags)
-        .map_err(|error| Error::config("open", format!("`{}` cannot be opened", path.display())).with_source(error))?;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(config.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(64);
     // Else a statement whose table has a partial index is compiled again for each new value that is bound to it.
@@ -253,12 +298,25 @@ fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connecti
     Ok(connection)
 }
 
+fn newer(version: i64, path: &std::path::Display<'_>) -> Fault {
+    refuse(format!("`{path}` was made by a newer celeriac: its schema is version {version}, this one knows {VERSION}"))
+}
+
+/// Whether another process of a newer version has changed the tables meanwhile.
+pub(crate) fn check_version(connection: &Connection, path: &Path) -> Outcome {
+    let version = connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?;
+    if version > VERSION { Err(newer(version, &path.display())) } else { Ok(()) }
+}
+
 /// Whether the file is one of ours; `false` if it is empty.
 fn check(connection: &Connection, path: &Path) -> Outcome<bool> {
     let path = path.display();
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    // One transaction, for another process may be creating it at this moment.
+    let whole = connection.unchecked_transaction()?;
+    let number = |sql: &str| whole.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (id, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
     let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    whole.finish()?;
     if connection.is_readonly("main")? {
         return Err(refuse(format!("`{path}` cannot be written to")));
     }
@@ -269,9 +327,7 @@ fn check(connection: &Connection, path: &Path) -> Outcome<bool> {
         return Err(refuse(format!("`{path}` is another program's database: its application id is {id}")));
     }
     if version > VERSION {
-        return Err(refuse(format!(
-            "`{path}` was made by a newer celeriac: its schema is version {version}, this one knows {VERSION}"
-        )));
+        return Err(newer(version, &path));
     }
     Ok(version == VERSION)
 }
@@ -291,4 +347,27 @@ fn prepare(connection: &Connection, path: &Path) -> Outcome {
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_just_being_created_is_never_another_programs() {
+        let directory = tempfile::tempdir().unwrap();
+        for n in 0..30 {
+            let config = SqliteConfig::new(directory.path().join(format!("{n}.db"))).durability(Durability::Normal);
+            let path = config.path().to_owned();
+            connect(&path, &config, true).unwrap();
+            std::thread::scope(|scope| {
+                let looking = scope.spawn(|| {
+                    let connection = connect(&path, &config, false).unwrap();
+                    while !check(&connection, &path).unwrap() {}
+                });
+                prepare(&connect(&path, &config, true).unwrap(), &path).unwrap();
+                looking.join().unwrap();
+            });
+        }
+    }
 }

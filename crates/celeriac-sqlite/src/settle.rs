@@ -7,6 +7,7 @@ use celeriac_broker::{DeliveryTag, Requeue, Settle, Settled, Settlement, Verb};
 use celeriac_core::{Error, ErrorKind, Result};
 
 use crate::error::{Fault, Outcome};
+use crate::handback::{Back, HandBack};
 use crate::publish::{Parcel, Place, handed_back};
 use crate::record::Record;
 use crate::store::{Half, Inner};
@@ -80,17 +81,16 @@ impl Settle for Settler {
             let mut lost = Vec::new();
             for (at, (tag, end)) in ends.into_iter().enumerate() {
                 let settled = match end {
-                    Ok(end) => txn.settle(tag, &end),
+                    Ok(end) => txn.settle(tag, &end)?,
                     // Passed over if it is not held, whatever it says.
-                    Err(error) if txn.holds(tag)? => Err(Fault::Said(error)),
+                    Err(error) if txn.holds(tag)? => Err(error),
                     Err(_) => Ok(Settled::Lost),
                 };
                 match settled {
                     Ok(Settled::Done) => {}
                     Ok(Settled::Lost) => lost.push(tag),
                     // What came before it is committed; it wrote nothing.
-                    Err(Fault::Said(error)) => return Ok(Err((at, error))),
-                    Err(fault) => return Err(fault),
+                    Err(error) => return Ok(Err((at, error))),
                 }
             }
             Ok(Ok(lost))
@@ -111,7 +111,8 @@ impl Settle for Settler {
 
     fn abandon(&self, tag: DeliveryTag) {
         if let Ok(orders) = self.inner.orders("abandon") {
-            let job = Call::unanswered("abandon", move |txn| txn.requeue(tag.0.cast_signed()));
+            let back = vec![Back::Delivery(tag.0.cast_signed())];
+            let job = HandBack::new("abandon", &self.inner.shared, back);
             // Without a writer everything was handed back already.
             let _ = orders.send(Order::Job(Box::new(job)));
         }
@@ -119,26 +120,31 @@ impl Settle for Settler {
 }
 
 impl Txn<'_> {
-    fn settle(&mut self, tag: i64, end: &End) -> Outcome<Settled> {
+    /// The inner error is of a settlement that wrote nothing; the outer one spoils the whole transaction.
+    fn settle(&mut self, tag: i64, end: &End) -> Outcome<Result<Settled>> {
         if matches!(end, End::Requeue) {
             let held = self.release(tag)?;
             return match held {
                 Some(place) => {
-                    self.put_back(Place { rank: handed_back(place.rank), ..place }, self.now).map(|()| Settled::Done)
+                    self.put_back(Place { rank: handed_back(place.rank), ..place }, self.now)?;
+                    Ok(Ok(Settled::Done))
                 }
-                None => Ok(Settled::Lost),
+                None => Ok(Ok(Settled::Lost)),
             };
         }
         if let End::Complete { next, .. } = end {
             // Looked up before anything is written, for a settlement is carried out wholly or not at all.
             for parcel in next {
-                if let Err(fault) = self.check_route(parcel) {
-                    let wrong = matches!(&fault, Fault::Said(error) if error.kind() == ErrorKind::NotFound);
-                    return if wrong && !self.holds(tag)? { Ok(Settled::Lost) } else { Err(fault) };
+                match self.check_route(parcel) {
+                    Ok(()) => {}
+                    Err(Fault::Said(error)) if error.kind() == ErrorKind::NotFound => {
+                        return Ok(if self.holds(tag)? { Err(error) } else { Ok(Settled::Lost) });
+                    }
+                    Err(fault) => return Err(fault),
                 }
             }
         }
-        let Some(place) = self.release(tag)? else { return Ok(Settled::Lost) };
+        let Some(place) = self.release(tag)? else { return Ok(Ok(Settled::Lost)) };
         match end {
             End::Park(until) => self.put_back(Place { deliveries: place.deliveries - 1, ..place }, *until),
             End::Ack | End::Drop | End::Requeue => self.delete_message(place.message),
@@ -147,8 +153,8 @@ impl Txn<'_> {
                 result.iter().try_for_each(|record| self.store(record))?;
                 self.delete_message(place.message)
             }
-        }
-        .map(|()| Settled::Done)
+        }?;
+        Ok(Ok(Settled::Done))
     }
 
     fn holds(&self, tag: i64) -> Outcome<bool> {

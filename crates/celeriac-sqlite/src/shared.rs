@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use celeriac_core::Clock;
 use rusqlite::Connection;
@@ -10,13 +10,17 @@ use tokio::sync::Notify;
 
 use crate::config::SqliteConfig;
 use crate::error::Outcome;
+use crate::handback::Back;
 use crate::schema::{self, Place};
 use crate::topology::micros;
 use crate::wake::Wake;
 use crate::watch::Watches;
 
-/// So many connections are kept for reading.
-const MOST_READERS: usize = 4;
+/// So many read at once, each with a connection of its own.
+pub(crate) const MOST_READERS: usize = 8;
+
+/// So many watched results are read in one go.
+const SLICE: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -34,6 +38,10 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     consumers: Mutex<Consumers>,
     readers: Mutex<Vec<Connection>>,
+    /// Held while somebody reads; by the writer, so that nobody does.
+    gate: RwLock<()>,
+    /// What could not be handed back yet.
+    owed: Mutex<Vec<Back>>,
     /// Whether the threads are to end.
     stopped: AtomicBool,
 }
@@ -41,7 +49,17 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Consumers {
     next: u64,
-    waiting: HashMap<u64, (Vec<i64>, Arc<Notify>)>,
+    waiting: HashMap<u64, Waiting>,
+}
+
+/// A consumer, as it stands in the table `consumer` too.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) queues: Vec<i64>,
+    /// One for each queue.
+    pub(crate) rows: Vec<i64>,
+    pub(crate) name: Option<String>,
+    pub(crate) bell: Arc<Notify>,
 }
 
 /// The data is whole after every statement, so a panic elsewhere does no harm to it.
@@ -61,6 +79,8 @@ impl Shared {
             clock: Arc::clone(&config.clock),
             consumers: Mutex::default(),
             readers: Mutex::default(),
+            gate: RwLock::default(),
+            owed: Mutex::default(),
             stopped: AtomicBool::new(false),
             config,
         }
@@ -70,14 +90,18 @@ impl Shared {
         self.clock.now().as_micros()
     }
 
-    /// Registers a consumer of `queues`: its number, and what is rung when something is ready.
-    pub(crate) fn listen(&self, queues: Vec<i64>) -> (u64, Arc<Notify>) {
-        let bell = Arc::new(Notify::new());
+    /// Registers a consumer, and tells its number.
+    pub(crate) fn listen(&self, waiting: Waiting) -> u64 {
         let mut consumers = lock(&self.consumers);
         consumers.next += 1;
         let id = consumers.next;
-        consumers.waiting.insert(id, (queues, Arc::clone(&bell)));
-        (id, bell)
+        consumers.waiting.insert(id, waiting);
+        id
+    }
+
+    /// Shows every consumer.
+    pub(crate) fn consumers(&self, see: impl FnMut(&Waiting) -> Outcome) -> Outcome {
+        lock(&self.consumers).waiting.values().try_for_each(see)
     }
 
     pub(crate) fn unlisten(&self, consumer: u64) {
@@ -94,17 +118,31 @@ impl Shared {
         if queues.is_empty() {
             return;
         }
-        for (consumed, bell) in lock(&self.consumers).waiting.values() {
-            if consumed.iter().any(|queue| queues.contains(queue)) {
-                bell.notify_one();
+        for waiting in lock(&self.consumers).waiting.values() {
+            if waiting.queues.iter().any(|queue| queues.contains(queue)) {
+                waiting.bell.notify_one();
             }
         }
     }
 
     pub(crate) fn ready_all(&self) {
-        for (_, bell) in lock(&self.consumers).waiting.values() {
-            bell.notify_one();
+        for waiting in lock(&self.consumers).waiting.values() {
+            waiting.bell.notify_one();
         }
+    }
+
+    /// Has the writer hand this back as soon as it can.
+    pub(crate) fn owe(&self, what: Vec<Back>) {
+        lock(&self.owed).extend(what);
+    }
+
+    pub(crate) fn owes(&self) -> bool {
+        !lock(&self.owed).is_empty()
+    }
+
+    /// What is owed, which then no longer is.
+    pub(crate) fn take_owed(&self) -> Vec<Back> {
+        std::mem::take(&mut lock(&self.owed))
     }
 
     /// Another process says that something happened.
@@ -118,7 +156,12 @@ impl Shared {
             return;
         }
         let wanted = (!wake.everything).then_some(wake.results.as_slice());
-        let outcome = self.read(|connection| self.watches.refresh(connection, self.now(), wanted));
+        let named = self.watches.named(wanted);
+        // A few at a time, for nobody else gets in between.
+        let outcome = named.chunks(SLICE).try_for_each(|ids| {
+            let now = self.now();
+            self.read(|connection| ids.iter().try_for_each(|id| self.watches.read(connection, id, now)))
+        });
         if let Err(fault) = outcome {
             let error = fault.explain("watch", &self.place.path);
             tracing::warn!(error = %error.report(), "results cannot be read; trying again in a second");
@@ -127,6 +170,7 @@ impl Shared {
 
     /// Reads with one of the connections kept for that.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> Outcome<T>) -> Outcome<T> {
+        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let kept = lock(&self.readers).pop();
         let connection = match kept {
             Some(connection) => connection,
@@ -140,6 +184,11 @@ impl Shared {
             }
         }
         outcome
+    }
+
+    /// Waits until nobody here reads; nobody does until the answer is dropped.
+    pub(crate) fn hold_readers(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stop(&self) {

@@ -9,14 +9,15 @@ use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
 use celeriac_core::{Error, Result, StoreId};
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::backend::SqliteBackend;
 use crate::broker::SqliteBroker;
 use crate::config::SqliteConfig;
 use crate::error::{Outcome, closed};
+use crate::handback::HandBack;
 use crate::schema;
-use crate::shared::Shared;
+use crate::shared::{MOST_READERS, Shared};
 use crate::txn::Txn;
 use crate::writer::{Call, Order, Writer};
 
@@ -56,6 +57,8 @@ impl SqliteStore {
             let writer = Writer::new(opened, Arc::clone(&shared), queue);
             // Without anybody to wait for it, there will be no orders either, and the writer ends at once.
             let _ = ready.send(Ok(shared));
+            // However it ends, nobody goes on waiting for it.
+            let _end = End(Arc::clone(&writer.shared));
             writer.run();
         };
         std::thread::Builder::new()
@@ -73,6 +76,7 @@ impl SqliteStore {
             shared,
             closed: AtomicU8::new(0),
             handed_out: AtomicU8::new(0),
+            readers: Arc::new(Semaphore::new(MOST_READERS)),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -102,6 +106,16 @@ impl SqliteStore {
     }
 }
 
+/// Ends all waiting when the writing thread ends.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.stop();
+        self.0.ready_all();
+    }
+}
+
 /// What can be closed by itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Half {
@@ -117,6 +131,8 @@ pub(crate) struct Inner {
     /// The halves that were closed.
     closed: AtomicU8,
     handed_out: AtomicU8,
+    /// Let so many read at once.
+    readers: Arc<Semaphore>,
 }
 
 impl Inner {
@@ -178,6 +194,13 @@ impl Inner {
         self.wait(operation, answer).await?
     }
 
+    /// Has the writer give something up, which it goes on to try if it fails.
+    pub(crate) async fn hand_back(&self, operation: &'static str, job: HandBack) -> Result<()> {
+        let (job, answer) = job.answered();
+        self.orders(operation)?.send(Order::Job(Box::new(job))).map_err(|_| closed(operation))?;
+        self.wait(operation, answer).await?
+    }
+
     /// Waits for the writer's answer; gives up when it has not moved for as long as `busy_timeout`.
     pub(crate) async fn wait<T>(&self, operation: &'static str, mut answer: oneshot::Receiver<T>) -> Result<T> {
         let patience = self.shared.config.busy_timeout.saturating_add(std::time::Duration::from_secs(1));
@@ -210,7 +233,10 @@ impl Inner {
         F: FnOnce(&Connection) -> Outcome<T> + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
+        let turn = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| closed(operation))?;
         let read = move || {
+            // Given back when the reading is over, whoever still waits for it.
+            let _turn = turn;
             let checked = |connection: &Connection| {
                 shared.place.check()?;
                 work(connection)

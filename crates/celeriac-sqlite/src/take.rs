@@ -1,21 +1,38 @@
 //! Messages on their way out: taking them, and handing them back.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use celeriac_core::{Error, Result};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
 use crate::error::Outcome;
+use crate::handback::{Back, HandBack};
 use crate::publish::{Place, handed_back};
+use crate::shared::Shared;
 use crate::txn::Txn;
-use crate::writer::{Call, Job, Order};
+use crate::writer::{Job, MOST_WEIGHT, Order};
 
 /// No more than so many bytes of messages are taken at once, save that one always is.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// No more than so many delayed messages become ready at once.
 const MOST_DUE: i64 = 4096;
+
+/// No more than so many expired messages are dropped at once.
+const MOST_EXPIRED: usize = 4096;
+
+/// What one taking may still do.
+struct Budget {
+    bytes: usize,
+    expired: usize,
+}
+
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.expired == 0
+    }
+}
 
 /// A message that was taken: a row that `held` now names as ours.
 #[derive(Debug)]
@@ -37,6 +54,7 @@ pub(crate) struct Taken {
     /// When the next delayed message is due, if nothing was ready.
     pub(crate) next_due: Option<i64>,
     orders: mpsc::Sender<Order>,
+    shared: Arc<Shared>,
 }
 
 impl Taken {
@@ -50,8 +68,8 @@ impl Drop for Taken {
         if self.rows.is_empty() {
             return;
         }
-        let tags: Vec<i64> = self.rows.iter().map(|row| row.tag).collect();
-        let job = Call::unanswered("hand back", move |txn| tags.iter().try_for_each(|tag| txn.untake(*tag)));
+        let unseen = self.rows.iter().map(|row| Back::Unseen(row.tag)).collect();
+        let job = HandBack::new("hand back", &self.shared, unseen);
         // Without a writer there is no store any more, and it has handed back everything.
         let _ = self.orders.send(Order::Job(Box::new(job)));
     }
@@ -66,6 +84,7 @@ pub(crate) struct Take {
     pub(crate) start: usize,
     pub(crate) limit: usize,
     pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) reply: oneshot::Sender<Result<Taken>>,
     pub(crate) taken: Vec<Row>,
     pub(crate) next_due: Option<i64>,
@@ -81,7 +100,7 @@ impl Job for Take {
     }
 
     fn weight(&self) -> usize {
-        self.limit
+        self.limit.min(MOST_WEIGHT)
     }
 
     fn joins(&self) -> bool {
@@ -90,6 +109,7 @@ impl Job for Take {
 
     /// Nothing is written when nothing is there.
     fn answered(&mut self, connection: &Connection, now: i64) -> Outcome<bool> {
+        self.shared.place.check()?;
         self.next_due = None;
         for queue in &self.queues {
             let sql = "SELECT 1 FROM ready WHERE queue = ?1 LIMIT 1";
@@ -109,7 +129,7 @@ impl Job for Take {
     fn run(&mut self, txn: &mut Txn<'_>) -> Outcome {
         txn.renew()?;
         let mut left = self.limit;
-        let mut bytes = MOST_BYTES;
+        let mut budget = Budget { bytes: MOST_BYTES, expired: MOST_EXPIRED };
         let count = self.queues.len();
         // First to each queue its share, then to each what the others left over.
         for round in 0..2 {
@@ -117,23 +137,24 @@ impl Job for Take {
                 let at = (self.start + turn) % count;
                 let Some(queue) = self.queues.get(at) else { continue };
                 let share = if round == 0 { left.div_ceil(count - turn) } else { left };
-                if share == 0 || bytes == 0 {
-                    return Ok(());
+                if share == 0 || budget.is_spent() {
+                    break;
                 }
-                let rows = txn.take(*queue, at, share, &mut bytes)?;
+                let rows = txn.take(*queue, at, share, &mut budget)?;
                 left = left.saturating_sub(rows.len());
                 self.taken.extend(rows);
             }
         }
-        if self.taken.is_empty() {
-            self.answered(txn.connection, txn.now)?;
+        if self.taken.is_empty() && !self.answered(txn.connection, txn.now)? {
+            // There is more, but for this time it was enough.
+            self.next_due = Some(txn.now);
         }
         Ok(())
     }
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
         let this = *self;
-        let taken = Taken { rows: this.taken, next_due: this.next_due, orders: this.orders };
+        let taken = Taken { rows: this.taken, next_due: this.next_due, orders: this.orders, shared: this.shared };
         let answer = match outcome {
             Ok(()) => Ok(taken),
             Err(error) => {
@@ -147,59 +168,76 @@ impl Job for Take {
     }
 }
 
+/// Rank and number of the last message that was looked at.
+type Last = Option<(i64, i64)>;
+
 impl Txn<'_> {
-    fn take(&mut self, queue: i64, at: usize, limit: usize, bytes: &mut usize) -> Outcome<Vec<Row>> {
+    fn take(&mut self, queue: i64, at: usize, limit: usize, budget: &mut Budget) -> Outcome<Vec<Row>> {
         self.ripen(queue)?;
-        let mut rows = Vec::with_capacity(limit.min(1024));
-        while rows.len() < limit && *bytes > 0 {
-            if !self.take_some(queue, at, limit - rows.len(), bytes, &mut rows)? {
-                break;
-            }
+        let (places, last) = self.look(queue, at, limit, budget)?;
+        let Some((rank, message)) = last else { return Ok(Vec::new()) };
+        let sql = "DELETE FROM ready WHERE queue = ?1 AND (rank, message) <= (?2, ?3)";
+        self.connection.prepare_cached(sql)?.execute((queue, rank, message))?;
+        let Some(me) = self.me.as_deref_mut() else {
+            return Err(Error::unexpected("receive", "no owner").into());
+        };
+        let sql = "INSERT INTO held (owner, tag, message, queue, rank, deliveries, expires)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let mut hold = self.connection.prepare_cached(sql)?;
+        let mut rows = Vec::with_capacity(places.len());
+        for (place, mut row) in places {
+            row.tag = me.next_tag;
+            me.next_tag += 1;
+            hold.execute((me.id, row.tag, place.message, queue, place.rank, row.deliveries, place.expires))?;
+            self.effects.held += 1;
+            rows.push(row);
         }
         Ok(rows)
     }
 
     /// Moves what is due from `delayed` to `ready`.
     fn ripen(&mut self, queue: i64) -> Outcome {
-        let sql = "SELECT max(due) FROM (SELECT due FROM delayed WHERE queue = ?1 AND due <= ?2 ORDER BY due LIMIT ?3)";
-        let last: Option<i64> =
-            self.connection.prepare_cached(sql)?.query_row((queue, self.now, MOST_DUE), |row| row.get(0))?;
-        let Some(last) = last else { return Ok(()) };
+        let sql = "SELECT due, message FROM delayed WHERE queue = ?1 AND due <= ?2 ORDER BY due, message LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut cursor = statement.query((queue, self.now, MOST_DUE))?;
+        let mut last: Option<(i64, i64)> = None;
+        while let Some(row) = cursor.next()? {
+            last = Some((row.get(0)?, row.get(1)?));
+        }
+        drop(cursor);
+        let Some((due, message)) = last else { return Ok(()) };
         let sql = "INSERT INTO ready (queue, rank, message, deliveries, expires)
-                   SELECT queue, rank, message, deliveries, expires FROM delayed WHERE queue = ?1 AND due <= ?2";
-        self.connection.prepare_cached(sql)?.execute((queue, last))?;
-        let sql = "DELETE FROM delayed WHERE queue = ?1 AND due <= ?2";
-        self.connection.prepare_cached(sql)?.execute((queue, last))?;
+                   SELECT queue, rank, message, deliveries, expires FROM delayed
+                   WHERE queue = ?1 AND (due, message) <= (?2, ?3)";
+        self.connection.prepare_cached(sql)?.execute((queue, due, message))?;
+        let sql = "DELETE FROM delayed WHERE queue = ?1 AND (due, message) <= (?2, ?3)";
+        self.connection.prepare_cached(sql)?.execute((queue, due, message))?;
         self.effects.ready(queue);
         Ok(())
     }
 
-    /// Takes from the front of `ready`; `false` once there is no more.
-    fn take_some(
-        &mut self,
-        queue: i64,
-        at: usize,
-        limit: usize,
-        bytes: &mut usize,
-        rows: &mut Vec<Row>,
-    ) -> Outcome<bool> {
+    /// Reads from the front of `ready`, and drops the messages that have expired. Tells also how far it went.
+    fn look(&mut self, queue: i64, at: usize, limit: usize, budget: &mut Budget) -> Outcome<(Vec<(Place, Row)>, Last)> {
         let sql = "SELECT r.rank, r.message, r.deliveries, r.expires, m.exchange, m.routing_key, m.head, m.body
                    FROM ready r LEFT JOIN message m ON m.id = r.message
-                   WHERE r.queue = ?1 ORDER BY r.rank, r.message LIMIT ?2";
+                   WHERE r.queue = ?1 ORDER BY r.rank, r.message";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut cursor = statement.query((queue, i64::try_from(limit).unwrap_or(i64::MAX)))?;
+        let mut cursor = statement.query([queue])?;
         let mut last = None;
         let mut places = Vec::with_capacity(limit.min(1024));
         let mut expired = Vec::new();
-        while *bytes > 0
+        while places.len() < limit
+            && !budget.is_spent()
             && let Some(row) = cursor.next()?
         {
             let place =
                 Place { queue, rank: row.get(0)?, message: row.get(1)?, deliveries: row.get(2)?, expires: row.get(3)? };
             last = Some((place.rank, place.message));
+            let alive = place.expires.is_none_or(|expires| expires > self.now);
             // A row without its message cannot be delivered at all.
-            let body: Option<Vec<u8>> = row.get(7)?;
-            let Some(body) = body.filter(|_| place.expires.is_none_or(|expires| expires > self.now)) else {
+            let body: Option<Vec<u8>> = if alive { row.get(7)? } else { None };
+            let Some(body) = body else {
+                budget.expired -= 1;
                 expired.push(place.message);
                 continue;
             };
@@ -213,30 +251,14 @@ impl Txn<'_> {
                 head: row.get(6)?,
                 body,
             };
-            *bytes = bytes.saturating_sub(taken.head.len() + taken.body.len());
+            budget.bytes = budget.bytes.saturating_sub(taken.head.len() + taken.body.len());
             places.push((place, taken));
         }
         drop(cursor);
-        let Some((rank, message)) = last else { return Ok(false) };
-        let sql = "DELETE FROM ready WHERE queue = ?1 AND (rank, message) <= (?2, ?3)";
-        self.connection.prepare_cached(sql)?.execute((queue, rank, message))?;
         for message in expired {
             self.delete_message(message)?;
         }
-        let Some(me) = self.me.as_deref_mut() else {
-            return Err(Error::unexpected("receive", "no owner").into());
-        };
-        let sql = "INSERT INTO held (owner, tag, message, queue, rank, deliveries, expires)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mut hold = self.connection.prepare_cached(sql)?;
-        for (place, mut row) in places {
-            row.tag = me.next_tag;
-            me.next_tag += 1;
-            hold.execute((me.id, row.tag, place.message, queue, place.rank, row.deliveries, place.expires))?;
-            self.effects.held += 1;
-            rows.push(row);
-        }
-        Ok(true)
+        Ok((places, last))
     }
 
     pub(crate) fn delete_message(&mut self, message: i64) -> Outcome {
@@ -286,7 +308,7 @@ impl Txn<'_> {
     }
 
     /// Undoes a taking that nobody has seen.
-    fn untake(&mut self, tag: i64) -> Outcome {
+    pub(crate) fn untake(&mut self, tag: i64) -> Outcome {
         match self.release(tag)? {
             Some(place) => self.put_back(Place { deliveries: place.deliveries - 1, ..place }, self.now),
             None => Ok(()),

@@ -194,11 +194,9 @@ impl Topology {
         for binding in &spec.bindings {
             let (exchange, kind) = (&binding.exchange.name, binding.exchange.kind);
             if exchange.is_empty() {
-                // Every queue is bound to the default exchange, by its name and by nothing else.
-                if *binding.key == *spec.name && kind == ExchangeKind::Direct {
-                    continue;
-                }
-                return Err(config(format!("queue `{}` cannot be bound to the default exchange", spec.name)));
+                let why =
+                    format!("queue `{}` cannot be bound to the default exchange, which feeds it anyway", spec.name);
+                return Err(config(why));
             }
             let sql = "SELECT id, kind FROM exchange WHERE name = ?1";
             let found: Option<(i64, String)> = connection
@@ -248,7 +246,13 @@ impl Topology {
             .optional()?;
         match found {
             Some((id, there)) => match there.difference(&wished) {
-                None => Ok(id),
+                None => {
+                    if wished.expires.is_some() {
+                        let sql = "UPDATE queue SET idle_since = ?2 WHERE id = ?1";
+                        connection.prepare_cached(sql)?.execute((id, now))?;
+                    }
+                    Ok(id)
+                }
                 Some(option) => Err(config(format!("queue `{}` exists with another `{option}`", spec.name))),
             },
             None => {

@@ -1,11 +1,13 @@
 //! `Txn`: the write transaction that jobs work in, and what is to be done once it is committed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use celeriac_core::TaskMeta;
 use rusqlite::Connection;
 
 use crate::error::Outcome;
+use crate::shared::Shared;
 use crate::topology::Topology;
 
 /// A write transaction. Jobs work on it one after the other.
@@ -16,6 +18,7 @@ pub(crate) struct Txn<'a> {
     /// Microseconds since 1970.
     pub(crate) now: i64,
     pub(crate) me: Option<&'a mut Me>,
+    pub(crate) shared: &'a Shared,
 }
 
 /// This store as an owner of deliveries, a row in the table `owner`.
@@ -26,6 +29,14 @@ pub(crate) struct Me {
     /// Microseconds.
     pub(crate) lease: i64,
     pub(crate) next_tag: i64,
+}
+
+impl Me {
+    /// Whether a third of the lease is over; also when the clock was set back, for others would wait too long then.
+    pub(crate) fn is_due(&self, now: i64) -> bool {
+        let left = self.lease_until.saturating_sub(now);
+        left <= self.lease / 3 * 2 || left > self.lease
+    }
 }
 
 /// What follows a commit. That of a job that failed is thrown away.
@@ -68,18 +79,47 @@ impl Txn<'_> {
         }
     }
 
-    /// Renews the lease when a third of it is over.
+    /// Renews the lease when it is due.
     pub(crate) fn renew(&mut self) -> Outcome {
         let now = self.now;
         let Some(me) = self.me.as_deref_mut() else { return Ok(()) };
-        if me.lease_until.saturating_sub(now) > me.lease / 3 * 2 {
+        if !me.is_due(now) {
             return Ok(());
         }
         let until = now.saturating_add(me.lease);
-        let sql = "INSERT INTO owner (id, lease_until, watching) VALUES (?1, ?2, 0)
-                   ON CONFLICT (id) DO UPDATE SET lease_until = ?2";
-        self.connection.prepare_cached(sql)?.execute((me.id, until))?;
         me.lease_until = until;
-        Ok(())
+        let id = me.id;
+        let sql = "UPDATE owner SET lease_until = ?2 WHERE id = ?1";
+        if self.connection.prepare_cached(sql)?.execute((id, until))? > 0 { Ok(()) } else { self.revive(id, until) }
+    }
+
+    /// Writes down once more what this store is, after others took it for dead.
+    fn revive(&mut self, me: i64, until: i64) -> Outcome {
+        // ORDERING: as where it is set; whoever sets it later announces it by itself.
+        let watching = self.shared.watching.load(Ordering::SeqCst);
+        let sql = "INSERT INTO owner (id, lease_until, watching) VALUES (?1, ?2, ?3)";
+        self.connection.prepare_cached(sql)?.execute((me, until, watching))?;
+        let sql = "INSERT OR IGNORE INTO consumer (id, owner, queue, name) VALUES (?1, ?2, ?3, ?4)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        self.shared.consumers(|consumer| {
+            for (row, queue) in consumer.rows.iter().zip(&consumer.queues) {
+                statement.execute((row, me, queue, &consumer.name))?;
+            }
+            Ok(())
+        })?;
+        self.topology.changed(self.connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_renewed_early_and_when_the_clock_was_set_back() {
+        let me = Me { id: 1, lease_until: 90, lease: 30, next_tag: 1 };
+        for (now, due) in [(60, false), (69, false), (70, true), (100, true), (59, true), (-1000, true)] {
+            assert_eq!(me.is_due(now), due, "at {now}");
+        }
     }
 }

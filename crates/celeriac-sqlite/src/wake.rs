@@ -29,6 +29,9 @@ const MOST_BYTES: usize = 4096;
 /// With so many datagrams waiting at once, the buffer may have been full. Linux keeps at least ten.
 const MANY: usize = 8;
 
+/// So many sockets are kept open to send with. Those of processes that have ended go when there are more.
+const MOST_SOCKETS: usize = 64;
+
 impl Wake {
     /// FNV-1a: the same in every process and version.
     pub(crate) fn hash(text: &str) -> u64 {
@@ -130,6 +133,11 @@ mod sockets {
             Self { place, sockets: HashMap::new() }
         }
 
+        #[cfg(test)]
+        pub(super) fn open(&self) -> usize {
+            self.sockets.len()
+        }
+
         /// Does not wait. Who cannot be reached notices by itself, within a second.
         pub(crate) fn send(&mut self, owner: i64, wake: &Wake) {
             let sent = self.try_send(owner, &wake.encode());
@@ -146,6 +154,9 @@ mod sockets {
         }
 
         fn try_send(&mut self, owner: i64, datagram: &[u8]) -> io::Result<()> {
+            if self.sockets.len() >= MOST_SOCKETS && !self.sockets.contains_key(&owner) {
+                self.sockets.clear();
+            }
             let socket = match self.sockets.entry(owner) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
@@ -212,13 +223,14 @@ mod sockets {
         Ok(wake)
     }
 
-    /// Wakes the listening thread of this process for the last time.
-    pub(crate) fn hush(place: &Place, owner: i64) {
-        if let Ok(socket) = UnixDatagram::unbound() {
-            // A full buffer wakes it as well.
-            let _ = socket.set_nonblocking(true);
-            let _ = socket.send_to(b"*", socket_path(place, owner));
-        }
+    /// Has the listening thread of this process look at everything, or end; `false` if there is none.
+    pub(crate) fn remind(place: &Place, owner: i64) -> bool {
+        let sent = UnixDatagram::unbound().and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            socket.send_to(b"*", socket_path(place, owner))
+        });
+        // A full buffer wakes it as well.
+        sent.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
     }
 }
 
@@ -244,10 +256,12 @@ mod sockets {
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }
 
-    pub(crate) fn hush(_: &Place, _: i64) {}
+    pub(crate) fn remind(_: &Place, _: i64) -> bool {
+        false
+    }
 }
 
-pub(crate) use sockets::{Peers, hush, listen};
+pub(crate) use sockets::{Peers, listen, remind};
 
 #[cfg(test)]
 mod tests {
@@ -259,6 +273,21 @@ mod tests {
         let mut again = Wake::default();
         again.decode(&wake.encode());
         assert_eq!(again, wake);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn sockets_to_those_who_have_ended_are_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::new(directory.path().join("jobs.db"));
+        std::fs::create_dir(&place.side).unwrap();
+        let mut peers = Peers::new(place.clone());
+        for owner in 0..200 {
+            let socket = std::os::unix::net::UnixDatagram::bind(socket_path(&place, owner)).unwrap();
+            peers.send(owner, &Wake::default());
+            assert_eq!(socket.recv(&mut [0; 10]).unwrap(), 3, "it is woken");
+            assert!(peers.open() <= MOST_SOCKETS);
+        }
     }
 
     #[test]

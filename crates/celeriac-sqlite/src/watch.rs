@@ -19,17 +19,44 @@ type Seen = Option<Result<Arc<TaskMeta>, Arc<Error>>>;
 /// The tasks that are watched here, each with its newest record.
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
-    tasks: Mutex<HashMap<TaskId, watch::Sender<Seen>>>,
+    tasks: Mutex<Tasks>,
+}
+
+/// By the hashes that other processes name.
+#[derive(Debug, Default)]
+struct Tasks(HashMap<u64, Vec<(TaskId, watch::Sender<Seen>)>>);
+
+impl Tasks {
+    fn get(&self, id: &TaskId) -> Option<&watch::Sender<Seen>> {
+        self.0.get(&Wake::hash(id))?.iter().find_map(|(task, sender)| (task == id).then_some(sender))
+    }
+
+    fn add(&mut self, id: &TaskId) -> watch::Receiver<Seen> {
+        let sender = watch::Sender::new(None);
+        let receiver = sender.subscribe();
+        self.0.entry(Wake::hash(id)).or_default().push((id.clone(), sender));
+        receiver
+    }
+
+    fn remove(&mut self, id: &TaskId) {
+        let hash = Wake::hash(id);
+        if let Some(tasks) = self.0.get_mut(&hash) {
+            tasks.retain(|(task, _)| task != id);
+            if tasks.is_empty() {
+                self.0.remove(&hash);
+            }
+        }
+    }
 }
 
 impl Watches {
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.tasks).is_empty()
+        lock(&self.tasks).0.is_empty()
     }
 
     fn subscribe(&self, id: &TaskId) -> watch::Receiver<Seen> {
         let mut tasks = lock(&self.tasks);
-        let sender = tasks.entry(id.clone()).or_insert_with(|| watch::Sender::new(None));
+        let Some(sender) = tasks.get(id) else { return tasks.add(id) };
         let mut receiver = sender.subscribe();
         // The newest record is new to this one.
         if sender.borrow().is_some() {
@@ -62,14 +89,15 @@ impl Watches {
         }
     }
 
-    /// Reads the records of the watched tasks, or only of those with one of the hashes `wanted`.
-    pub(crate) fn refresh(&self, connection: &Connection, now: i64, wanted: Option<&[u64]>) -> Outcome {
-        let ids: Vec<TaskId> = {
-            let tasks = lock(&self.tasks);
-            let named = |id: &&TaskId| wanted.is_none_or(|wanted| wanted.contains(&Wake::hash(id)));
-            tasks.keys().filter(named).cloned().collect()
-        };
-        ids.iter().try_for_each(|id| self.read(connection, id, now))
+    /// The watched tasks, or only those with one of the hashes `wanted`.
+    pub(crate) fn named(&self, wanted: Option<&[u64]>) -> Vec<TaskId> {
+        let tasks = lock(&self.tasks);
+        match wanted {
+            None => tasks.0.values().flatten().map(|(id, _)| id.clone()).collect(),
+            Some(hashes) => {
+                hashes.iter().filter_map(|hash| tasks.0.get(hash)).flatten().map(|(id, _)| id.clone()).collect()
+            }
+        }
     }
 
     /// Reads the record of one task.
@@ -85,9 +113,15 @@ impl Watches {
         Ok(())
     }
 
+    /// Tells all who watch that nothing can be read.
+    pub(crate) fn fail(&self, error: &Error) {
+        let error = Arc::new(again(error));
+        lock(&self.tasks).0.values().flatten().for_each(|(_, sender)| put(sender, Err(Arc::clone(&error))));
+    }
+
     /// Ends every watch.
     pub(crate) fn close(&self) {
-        lock(&self.tasks).clear();
+        lock(&self.tasks).0.clear();
     }
 }
 

@@ -47,7 +47,9 @@ const SAME_AS_ID: u8 = 16;
 pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.push(VERSION);
-    let id = headers.task().map(|task| task.id.as_str());
+    let own_id = headers.task().map(|task| task.id.as_str());
+    // The reader knows the id once it has read that header, and not before.
+    let (mut id, mut told) = (None, false);
     let plain = headers.task().is_some() && headers.malformed().is_none();
     headers.visit(|name, value| {
         let left_out = match value {
@@ -65,13 +67,19 @@ pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8>
             HeaderValue::Bool(bool) => put(&mut out, &Value::Bool(bool)),
             HeaderValue::Int(int) => put(&mut out, &Value::Int(int)),
             HeaderValue::Str(text) if name != "id" => put_text(&mut out, text, id),
-            HeaderValue::Str(text) => put_text(&mut out, text, None),
+            HeaderValue::Str(text) => {
+                put_text(&mut out, text, None);
+                if !told {
+                    id = own_id.filter(|id| *id == text);
+                }
+            }
             HeaderValue::Map(map) => {
                 out.push(9);
                 put_map(&mut out, map);
             }
             HeaderValue::Value(value) => put(&mut out, value),
         }
+        told |= name == "id";
     });
     out.push(END);
     let mut text = |name: &str, text: Option<&str>| {
@@ -303,7 +311,7 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, depth: usize) -> Option<Map> {
         let length = self.length()?;
-        let mut map = Map::with_capacity(length);
+        let mut map = Map::with_capacity(length.min(1024));
         for _ in 0..length {
             let key = self.text()?;
             let value = self.value(depth + 1)?;
@@ -386,6 +394,15 @@ mod tests {
             expiration: Some(Duration::from_millis(1500)),
             ..Properties::default()
         };
+        assert_eq!(decode_head(&encode_head(&headers, &properties)), (headers, properties));
+    }
+
+    #[test]
+    fn a_task_whose_name_or_language_is_its_id_comes_back_the_same() {
+        let mut task = TaskHeaders::new(TaskName::from_static("cleanup"), TaskId::new("cleanup").unwrap());
+        task.lang = "cleanup".to_owned().into();
+        let headers = Headers::from(task);
+        let properties = Properties { correlation_id: Some("cleanup".parse().unwrap()), ..Properties::default() };
         assert_eq!(decode_head(&encode_head(&headers, &properties)), (headers, properties));
     }
 

@@ -10,22 +10,30 @@ use celeriac_core::{Error, Result};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::checkpoint::Log;
 use crate::error::{Outcome, again};
+use crate::handback::HandBack;
 use crate::owner::Owner;
-use crate::schema::Opened;
+use crate::schema::{self, Opened};
 use crate::shared::Shared;
 use crate::topology::Topology;
 use crate::txn::{Effects, Txn};
 use crate::wake::{Peers, Wake};
 
 /// No commit is put off for more work than this: messages of ordinary size.
-const MOST_WEIGHT: usize = 2048;
+pub(crate) const MOST_WEIGHT: usize = 2048;
 
 /// How often a store that consumes looks for the dead; more often where leases are short.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How often expired records are swept out by the way.
-const SWEEP: Duration = Duration::from_secs(240);
+const SWEEP: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(240) };
+
+/// So many of each kind go in one sweep.
+const SWEPT: i64 = 1000;
+
+/// How long others may write between two sweeps, where one was not enough.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What the writer is told.
 pub(crate) enum Order {
@@ -141,6 +149,9 @@ pub(crate) struct Writer {
     tick: Duration,
     next_tick: Instant,
     next_sweep: Instant,
+    /// Whether the last sweep left something.
+    sweeping: bool,
+    pub(crate) log: Log,
 }
 
 type Work = Vec<(Box<dyn Job>, Result<()>)>;
@@ -150,6 +161,7 @@ impl Writer {
         let now = Instant::now();
         let tick = TICK.min(shared.config.lease / 3);
         let peers = Peers::new(opened.place.clone());
+        let log = Log::new(&opened.place.path);
         Self {
             opened,
             shared,
@@ -161,6 +173,8 @@ impl Writer {
             tick,
             next_tick: now,
             next_sweep: now + SWEEP,
+            sweeping: false,
+            log,
         }
     }
 
@@ -180,11 +194,10 @@ impl Writer {
             if self.owner.is_some() && now >= self.next_tick {
                 self.next_tick = now + self.tick;
                 self.tick();
+                self.pay();
             }
             if now >= self.next_sweep {
-                self.next_sweep = now + SWEEP;
-                let job = Call::unanswered("sweep", |txn| txn.sweep(1000).map(drop));
-                self.commit(vec![(Box::new(job), Ok(()))]);
+                self.sweep();
             }
         };
         self.shared.stop();
@@ -196,12 +209,26 @@ impl Writer {
         }
     }
 
-    /// The next order; `None` when it is time to tick.
-    fn next(&self) -> Result<Option<Order>, Gone> {
-        if self.owner.is_none() || !(self.held > 0 || self.shared.listens()) {
-            return self.orders.recv().map(Some).map_err(|_| Gone);
+    /// Deletes what has expired; soon again, if that is much.
+    fn sweep(&mut self) {
+        let swept = self.transaction(|txn| txn.sweep(SWEPT));
+        self.sweeping = matches!(swept, Ok((_, true)));
+        self.next_sweep = Instant::now() + if self.sweeping { PAUSE } else { SWEEP };
+        if let Err(fault) = swept {
+            let error = fault.explain("sweep", &self.opened.place.path);
+            tracing::warn!(error = %error.report(), "what has expired cannot be deleted; trying again in some minutes");
         }
-        match self.orders.recv_timeout(self.next_tick.saturating_duration_since(Instant::now())) {
+        self.progressed();
+    }
+
+    /// The next order; `None` when it is time to tick or to sweep.
+    fn next(&self) -> Result<Option<Order>, Gone> {
+        let ticks = self.owner.is_some() && (self.held > 0 || self.shared.listens() || self.shared.owes());
+        let until = [ticks.then_some(self.next_tick), self.sweeping.then_some(self.next_sweep)];
+        let Some(until) = until.into_iter().flatten().min() else {
+            return self.orders.recv().map(Some).map_err(|_| Gone);
+        };
+        match self.orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(order) => Ok(Some(order)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(Gone),
@@ -211,12 +238,12 @@ impl Writer {
     /// Commits `first` and whatever else waits by now.
     fn group(&mut self, first: Box<dyn Job>) -> Option<oneshot::Sender<()>> {
         let mut weight = first.weight();
-        let mut work: Work = vec![(first, Ok(()))];
+        let mut work: Work = self.owed().into_iter().chain([(first, Ok(()))]).collect();
         let mut stopped = None;
         while weight < MOST_WEIGHT {
             match self.orders.try_recv() {
                 Ok(Order::Job(job)) => {
-                    weight += job.weight();
+                    weight = weight.saturating_add(job.weight());
                     work.push((job, Ok(())));
                 }
                 Ok(Order::Stop(sender)) => {
@@ -228,6 +255,20 @@ impl Writer {
         }
         self.commit(work);
         stopped
+    }
+
+    /// The job of handing back what could not be handed back so far.
+    fn owed(&self) -> Option<(Box<dyn Job>, Result<()>)> {
+        let owed = self.shared.take_owed();
+        (!owed.is_empty()).then(|| {
+            let job = HandBack::new("hand back", &self.shared, owed);
+            (Box::new(job) as Box<dyn Job>, Ok(()))
+        })
+    }
+
+    fn pay(&mut self) {
+        let owed = self.owed();
+        self.commit(owed.into_iter().collect());
     }
 
     pub(crate) fn commit(&mut self, mut work: Work) {
@@ -247,9 +288,20 @@ impl Writer {
         if written.is_empty() {
             return;
         }
-        let joins = self.owner.is_none() && written.iter().any(|(job, _)| job.joins());
-        let outcome = if joins { self.join() } else { Ok(()) };
-        match outcome.and_then(|()| self.transact(&mut written, now)) {
+        if self.owner.is_none()
+            && written.iter().any(|(job, _)| job.joins())
+            && let Err(fault) = self.join()
+        {
+            let error = fault.explain("join", &self.opened.place.path);
+            for (job, _) in written.extract_if(.., |(job, _)| job.joins()) {
+                job.finish(Err(again(&error)));
+            }
+        }
+        if written.is_empty() {
+            self.progressed();
+            return;
+        }
+        match self.transact(&mut written) {
             Ok(effects) => {
                 let wake = self.wake(effects);
                 for (job, outcome) in written {
@@ -259,6 +311,7 @@ impl Writer {
                 for (owner, wake) in wake {
                     self.peers.send(owner, &wake);
                 }
+                self.shorten_log();
             }
             Err(fault) => {
                 let operation = written.first().map_or("write", |(job, _)| job.operation());
@@ -268,16 +321,20 @@ impl Writer {
                 }
             }
         }
+        self.progressed();
+    }
+
+    fn progressed(&self) {
         // ORDERING: only says that time passes with work being done; nothing else is read by it.
         self.shared.progress.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Runs the jobs in one transaction. A job that fails alone has its error noted, and the others are committed; an error
     /// of the whole is returned, with nothing written.
-    fn transact(&mut self, work: &mut Work, now: i64) -> Outcome<Effects> {
+    fn transact(&mut self, work: &mut Work) -> Outcome<Effects> {
         self.in_turn(|writer| {
             let path = writer.opened.place.path.clone();
-            let mut txn = writer.begin(now)?;
+            let mut txn = writer.begin()?;
             let mut effects = Effects::default();
             let alone = work.len() == 1;
             for (job, outcome) in work.iter_mut() {
@@ -307,9 +364,8 @@ impl Writer {
 
     /// A transaction of the writer's own.
     pub(crate) fn transaction<T>(&mut self, work: impl FnOnce(&mut Txn<'_>) -> Outcome<T>) -> Outcome<T> {
-        let now = self.shared.now();
         let (done, effects) = self.in_turn(|writer| {
-            let mut txn = writer.begin(now)?;
+            let mut txn = writer.begin()?;
             let done = work(&mut txn)?;
             txn.connection.prepare_cached("COMMIT")?.execute([])?;
             Ok((done, txn.effects))
@@ -321,8 +377,8 @@ impl Writer {
     }
 
     /// Runs `work` while the turnstile is held, and leaves no transaction open.
-    fn in_turn<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
-        self.opened.turnstile.lock()?;
+    pub(crate) fn in_turn<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        schema::lock(&self.opened.turnstile)?;
         let outcome = work(self);
         if outcome.is_err() {
             if !self.opened.connection.is_autocommit()
@@ -341,16 +397,19 @@ impl Writer {
         outcome
     }
 
-    fn begin(&mut self, now: i64) -> Outcome<Txn<'_>> {
+    fn begin(&mut self) -> Outcome<Txn<'_>> {
         let Self { opened, topology, owner, shared, .. } = self;
         let connection = &opened.connection;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // ORDERING: as where it is taken back.
         shared.writing.store(true, Ordering::Relaxed);
         shared.place.check()?;
+        schema::check_version(connection, &shared.place.path)?;
         topology.refresh(connection)?;
+        // The turn may have been long in coming.
+        let now = shared.now();
         let me = owner.as_mut().map(|owner| &mut owner.me);
-        Ok(Txn { connection, topology, effects: Effects::default(), now, me })
+        Ok(Txn { connection, topology, effects: Effects::default(), now, me, shared })
     }
 
     /// Wakes those here who wait for what was committed; tells whom else to wake.

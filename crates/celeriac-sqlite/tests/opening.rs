@@ -153,3 +153,39 @@ async fn nothing_is_left_beside_a_closed_store() {
     assert_eq!(beside(), 1, "the turnstile");
     drop(consumer);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_to_a_file_that_is_yet_to_be_made_is_that_file() {
+    let directory = directory();
+    let (path, link, second) =
+        (directory.path().join("sub/jobs.db"), directory.path().join("link.db"), directory.path().join("second.db"));
+    fs::create_dir(directory.path().join("sub")).unwrap();
+    std::os::unix::fs::symlink("sub/jobs.db", &link).unwrap();
+    std::os::unix::fs::symlink(&link, &second).unwrap();
+    let one = SqliteStore::open(SqliteConfig::new(&second)).await.unwrap();
+    let other = SqliteStore::open(SqliteConfig::new(&path)).await.unwrap();
+    assert_eq!(one.broker().store_id(), other.broker().store_id());
+    assert!(!directory.path().join("second.db.d").exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_to_itself_is_refused() {
+    let directory = directory();
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    refused_saying(&link, "symbolic links").await;
+}
+
+#[tokio::test]
+async fn a_store_does_not_write_to_tables_that_a_newer_version_has_changed_meanwhile() {
+    let directory = directory();
+    let path = directory.path().join("jobs.db");
+    let store = SqliteStore::open(SqliteConfig::new(&path)).await.unwrap();
+    raw(&path, "PRAGMA user_version = 99");
+    let message = celeriac_core::Message::default();
+    let outgoing = celeriac_broker::Outgoing::new(message, &celeriac_core::QueueName::DEFAULT);
+    let error = store.broker().publish(vec![outgoing]).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("newer celeriac"), "{error}");
+}

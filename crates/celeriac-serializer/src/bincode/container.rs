@@ -70,7 +70,7 @@ impl<'a> Parts<'a> {
     }
 
     pub(super) fn map(mut self) -> Result<Vec<(&'a str, &'a [u8])>> {
-        let mut entries = Vec::with_capacity(self.count);
+        let mut entries = Vec::with_capacity(self.count.min(1024));
         for _ in 0..self.count {
             let key = std::str::from_utf8(self.slice()?).map_err(|error| malformed("bincode", error))?;
             entries.push((key, self.slice()?));

@@ -56,6 +56,10 @@ fn typed<'de, S: DeserializeSeed<'de>>(seed: S, data: &'de [u8]) -> Outcome<S::V
         limited::<S, { 1 << 20 }>(seed, data)
     } else if most <= 16 << 20 {
         limited::<S, { 16 << 20 }>(seed, data)
+    } else if most <= 64 << 20 {
+        limited::<S, { 64 << 20 }>(seed, data)
+    } else if most <= 256 << 20 {
+        limited::<S, { 256 << 20 }>(seed, data)
     } else {
         limited::<S, { 1 << 30 }>(seed, data)
     }

@@ -72,6 +72,9 @@ pub(super) fn decompress(compression: Compression, data: &[u8], limit: usize) ->
         Compression::Zstd => {
             let mut rest = data;
             let mut reader = zstd::stream::read::Decoder::with_buffer(&mut rest)?.single_frame();
+            // What a frame asks for is allocated at once. No level of zstd's asks for more than this, save the highest with
+            // data that is larger still.
+            reader.window_log_max(26)?;
             let out = read(&mut reader, limit)?;
             drop(reader);
             whole(out, rest, limit)

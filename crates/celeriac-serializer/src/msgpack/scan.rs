@@ -41,8 +41,7 @@ pub(super) fn list(data: &[u8]) -> Result<Vec<Cow<'_, [u8]>>> {
         Header::List(count) => count,
         other => return Err(not_a("list", other.kind())),
     };
-    // Each item takes a byte at least, so the count is believed only that far.
-    let mut items = Vec::with_capacity(clamp(count, data));
+    let mut items = Vec::with_capacity(room(count));
     for _ in 0..count {
         items.push(Cow::Borrowed(scanner.value()?));
     }
@@ -56,7 +55,7 @@ pub(super) fn map(data: &[u8]) -> Result<Vec<Entry<'_>>> {
         Header::Map(count) => count,
         other => return Err(not_a("map", other.kind())),
     };
-    let mut entries = Vec::with_capacity(clamp(count, data));
+    let mut entries = Vec::with_capacity(room(count));
     for _ in 0..count {
         let key = scanner.key()?;
         entries.push((Cow::Borrowed(key), Cow::Borrowed(scanner.value()?)));
@@ -65,8 +64,9 @@ pub(super) fn map(data: &[u8]) -> Result<Vec<Entry<'_>>> {
     Ok(entries)
 }
 
-fn clamp(count: u64, data: &[u8]) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX).min(data.len())
+/// Room to begin with for so many entries. What the data claims is not believed before the entries are there.
+fn room(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX).min(1024)
 }
 
 /// What a value starts with.

@@ -1,11 +1,20 @@
 //! What only a look at the inside can bring about: a full disk, a job that fails among others.
 
-use celeriac_broker::Outgoing;
-use celeriac_core::{ErrorKind, Message, QueueName};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use celeriac_broker::{ConsumeOptions, Outgoing};
+use celeriac_core::{Clock, ErrorKind, Message, QueueName, StoreResult, TaskId, TaskMeta, TaskState, Timestamp};
+use celeriac_testkit::{ManualClock, eventually};
 
 use super::*;
+use crate::config::Durability;
 use crate::publish::Parcel;
+use crate::take::Take;
 use crate::writer::Job;
+
+/// What comes at all comes within this, on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn store(directory: &tempfile::TempDir) -> SqliteStore {
     SqliteStore::open(SqliteConfig::new(directory.path().join("jobs.db"))).await.expect("the store opens")
@@ -82,4 +91,112 @@ async fn a_job_whose_caller_is_gone_is_not_done() {
     store.inner.orders("test").unwrap().send(Order::Job(Box::new(job))).unwrap();
     store.broker().publish(vec![message(10)]).await.unwrap();
     assert_eq!(store.broker().depth(&QueueName::DEFAULT).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn many_expired_records_go_without_another_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("jobs.db"), ManualClock::new());
+    let store = SqliteStore::open(SqliteConfig::new(&path).clock(Arc::new(clock.clone()))).await.unwrap();
+    let record = || {
+        let meta = TaskMeta::new(TaskId::random(), TaskState::Success);
+        StoreResult::new(meta).expires(Duration::from_secs(10))
+    };
+    store.backend().store((0..3500).map(|_| record()).collect()).await.unwrap();
+    clock.advance(Duration::from_secs(10));
+    let raw = Connection::open(&path).unwrap();
+    let count = || raw.query_row("SELECT count(*) FROM result", [], |row| row.get::<_, i64>(0)).unwrap();
+    // By the way, as other work is done.
+    eventually(PATIENCE, async || {
+        store.broker().publish(vec![message(1)]).await.unwrap();
+        count() < 3500
+    })
+    .await;
+    eventually(PATIENCE, async || count() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_stays_short_while_others_read_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jobs.db");
+    let config = || SqliteConfig::new(&path).durability(Durability::Normal);
+    let (store, other) = (SqliteStore::open(config()).await.unwrap(), SqliteStore::open(config()).await.unwrap());
+    let ids: Vec<TaskId> = (0..500).map(|_| TaskId::random()).collect();
+    let mut readers = tokio::task::JoinSet::new();
+    for backend in [store.backend(), store.backend(), store.backend(), other.backend(), other.backend()] {
+        let ids = ids.clone();
+        readers.spawn(async move { while backend.fetch(&ids).await.is_ok() {} });
+    }
+    let mut longest = 0;
+    for _ in 0..60 {
+        store.broker().publish(vec![message(1_000_000)]).await.unwrap();
+        longest = std::fs::metadata(directory.path().join("jobs.db-wal")).unwrap().len().max(longest);
+    }
+    assert!(longest < 30_000_000, "{longest} bytes");
+    readers.abort_all();
+}
+
+#[tokio::test]
+async fn a_writing_thread_that_ends_leaves_nobody_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory).await;
+    let mut consumer = store.broker().consume(ConsumeOptions::new([QueueName::DEFAULT])).await.unwrap();
+    let mut watch = store.backend().watch(&TaskId::random()).await.unwrap();
+    let breaking = async {
+        let call = Call::new("break", |_| -> Outcome { panic!("as it was told") });
+        store.inner.call("break", call).await.expect_err("it is broken");
+    };
+    let all = async { tokio::join!(consumer.recv(NonZeroUsize::MIN), watch.next(), breaking) };
+    let (received, seen, ()) = tokio::time::timeout(PATIENCE, all).await.expect("nobody waits for ever");
+    received.expect_err("nothing can come any more");
+    seen.expect_err("no result can come any more");
+}
+
+#[tokio::test]
+async fn the_time_is_that_of_the_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("jobs.db"), ManualClock::new());
+    let store = SqliteStore::open(SqliteConfig::new(&path).clock(Arc::new(clock.clone()))).await.unwrap();
+    let turnstile = std::fs::File::open(directory.path().join("jobs.db.d/turnstile")).unwrap();
+    turnstile.lock().unwrap();
+    let asked = clock.now().as_micros();
+    let (job, answer) = Call::new("look", |txn| Ok(txn.now));
+    store.inner.orders("test").unwrap().send(Order::Job(Box::new(job))).unwrap();
+    clock.advance(Duration::from_secs(5));
+    turnstile.unlock().unwrap();
+    assert_eq!(answer.await.unwrap().unwrap(), asked + 5_000_000);
+}
+
+#[tokio::test]
+async fn one_taking_drops_only_so_many_expired_messages() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("jobs.db"), ManualClock::new());
+    let store = SqliteStore::open(SqliteConfig::new(&path).clock(Arc::new(clock.clone()))).await.unwrap();
+    let mut short = message(1);
+    short.message.properties.expiration = Some(Duration::from_secs(1));
+    let due = Timestamp::from_micros(clock.now().as_micros() + 1);
+    let batch = (0..10_000).map(|n| if n % 2 == 0 { short.clone() } else { short.clone().deliver_at(due) });
+    store.broker().publish(batch.collect()).await.unwrap();
+    clock.advance(Duration::from_secs(10));
+    let (reply, answer) = oneshot::channel();
+    let orders = store.inner.orders("test").unwrap();
+    let take = Take {
+        queues: vec![1],
+        start: 0,
+        limit: 1,
+        orders: orders.clone(),
+        shared: Arc::clone(&store.inner.shared),
+        reply,
+        taken: Vec::new(),
+        next_due: None,
+    };
+    orders.send(Order::Job(Box::new(take))).unwrap();
+    let taken = answer.await.unwrap().unwrap();
+    assert_eq!(taken.next_due, Some(clock.now().as_micros()), "there is more at once");
+    assert!(taken.into_rows().is_empty());
+    let raw = Connection::open(&path).unwrap();
+    let left = |table: &str| raw.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+    assert_eq!(left("delayed"), Ok(5000 - 4096));
+    // Some may have been swept meanwhile.
+    assert!(left("message").unwrap() <= 10_000 - 4096);
 }
