@@ -5,6 +5,8 @@
 
 use celeriac_core::{HeaderValue, Headers, Map, Properties, Value};
 
+/// Older processes cannot read what newer ones write. So whoever changes this or [`NAMES`] also counts up the version of the
+/// tables, at which they stop.
 const VERSION: u8 = 2;
 
 /// How deep values may nest before the reader gives up; deeper than any serializer of celeriac accepts.

@@ -252,7 +252,7 @@ async fn a_file_deleted_underneath_takes_no_more() {
     let error = store.broker().publish(vec![outgoing("y", &jobs)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("was deleted while in use"), "{error}");
-    assert!(store.broker().depth(&jobs).await.is_err());
+    assert_eq!(store.broker().depth(&jobs).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
