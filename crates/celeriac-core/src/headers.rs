@@ -108,10 +108,9 @@ impl TaskHeaders {
     }
 
     /// Every header once: those of the protocol in its order, then the others. What is in `extra` under a name of the protocol's stands for it.
-    fn visit(&self, mut see: impl FnMut(&str, HeaderValue<'_>)) {
+    fn visit(&self, mut all: impl FnMut(&str, HeaderValue<'_>)) {
         use HeaderValue::{Bool, Int, Map, Null, Str, Value as Whole};
         let replaced = self.extra_names_known();
-        let mut all = |name: &str, value: HeaderValue<'_>| see(name, value);
         let mut see = |name: &str, value: HeaderValue<'_>| {
             if !(replaced && self.extra.contains_key(name)) {
                 all(name, value);
@@ -518,7 +517,7 @@ impl Slots {
                     _ => None,
                 })
                 .unwrap_or_default(),
-            compression: self.text("compression"),
+            compression: self.read("compression", "text", |value| value.as_str().map(str::to_owned)),
             extra: self.extra,
             malformed: self.malformed,
         };
@@ -555,24 +554,14 @@ impl Slots {
         self.extra.insert(name.to_owned(), value);
     }
 
-    /// As [`Slots::read`], but moves the text out instead of copying it.
-    fn text(&mut self, name: &'static str) -> Option<String> {
-        self.text_or(name, |slots, value| slots.refuse(name, value, "text"))
-    }
-
-    /// As [`Slots::text`], but a value of the wrong type is kept without being reported: no task need fail for what people read.
+    /// Reads one header that only informs, moving its text out. No task need fail for what people read: a value of the wrong type is kept in
+    /// `extra`, and not reported.
     fn informative(&mut self, name: &'static str) -> Option<String> {
-        self.text_or(name, |slots, value| {
-            slots.extra.insert(name.to_owned(), value);
-        })
-    }
-
-    fn text_or(&mut self, name: &'static str, otherwise: impl FnOnce(&mut Self, Value)) -> Option<String> {
         match self.slot(name)?.take()? {
             Value::Null => None,
             Value::Str(text) => Some(text),
             other => {
-                otherwise(self, other);
+                self.extra.insert(name.to_owned(), other);
                 None
             }
         }
