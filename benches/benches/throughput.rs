@@ -18,7 +18,10 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, mpsc};
 
 const ROUNDS: usize = 5;
+/// What senders send at once, Celeriac's and the yardsticks'.
 const BATCH: usize = 1_000;
+/// What the yardsticks take and settle at once: as many as a worker does under load.
+const TAKEN: usize = 2_048;
 
 /// Counts runs, and tells when the last is done.
 struct Goal {
@@ -84,16 +87,17 @@ async fn all_done(app: &App, last: Vec<TaskId>) {
     }
 }
 
-/// Works until `done` is ready, and stops the worker.
+/// Works until `done` is ready, and stops the worker. The clock stops when the worker has: by then every task is acknowledged.
 async fn work(app: &App, concurrency: usize, done: impl Future<Output = ()>) -> Duration {
     let worker = app.worker().concurrency(concurrency).build().unwrap();
     let stop = worker.handle();
     let start = Instant::now();
     let running = tokio::spawn(worker.run());
     done.await;
-    let spent = start.elapsed();
     stop.shutdown();
     running.await.unwrap().unwrap();
+    let spent = start.elapsed();
+    assert_eq!(app.broker().depth(&QueueName::DEFAULT).await.unwrap(), 0);
     spent
 }
 
@@ -147,10 +151,10 @@ type Results = Arc<Mutex<HashMap<usize, i64>>>;
 async fn spawn_each(mut receiver: mpsc::UnboundedReceiver<Job>, results: Option<Results>) -> Duration {
     let goal = Goal::new(receiver.len());
     let start = Instant::now();
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Vec::with_capacity(TAKEN);
     let waiting = Arc::clone(&goal);
     let received = tokio::spawn(async move {
-        while receiver.recv_many(&mut batch, BATCH).await > 0 {
+        while receiver.recv_many(&mut batch, TAKEN).await > 0 {
             for (n, x, y) in batch.drain(..) {
                 let (goal, results) = (Arc::clone(&goal), results.clone());
                 tokio::spawn(async move {
@@ -289,17 +293,17 @@ fn raw_work(raw: &mut Connection, result: Option<&Stored>) -> Duration {
     let mut tasks = result.map(|result| result.tasks.iter()).into_iter().flatten();
     let start = Instant::now();
     loop {
-        let mut taken = Vec::with_capacity(BATCH);
+        let mut taken = Vec::with_capacity(TAKEN);
         let txn = raw.transaction().unwrap();
         {
             let mut select = txn
                 .prepare_cached(
                     "SELECT r.rank, r.message, m.head, m.body FROM ready r JOIN message m ON m.id = r.message WHERE r.queue = 1 \
-                     ORDER BY r.rank, r.message LIMIT 1000",
+                     ORDER BY r.rank, r.message LIMIT ?1",
                 )
                 .unwrap();
             let rows = select
-                .query_map([], |row| {
+                .query_map([i64::try_from(TAKEN).unwrap()], |row| {
                     Ok((
                         row.get::<_, i64>(0)?,
                         row.get::<_, i64>(1)?,

@@ -112,10 +112,9 @@ impl TaskHeaders {
     }
 
     /// Every header once: those of the protocol in its order, then the others. What is in `extra` under a name of the protocol's stands for it.
-    fn visit(&self, mut see: impl FnMut(&str, HeaderValue<'_>)) {
+    fn visit(&self, mut all: impl FnMut(&str, HeaderValue<'_>)) {
         use HeaderValue::{Bool, Int, Map, Null, Str, Value as Whole};
         let replaced = self.extra_names_known();
-        let mut all = |name: &str, value: HeaderValue<'_>| see(name, value);
         let mut see = |name: &str, value: HeaderValue<'_>| {
             if !(replaced && self.extra.contains_key(name)) {
                 all(name, value);

@@ -257,8 +257,8 @@ names! {
 }
 
 impl TaskId {
-    /// A fresh id: a version 7 UUID in its 36-character form. Ids made later in one process sort behind those made before, and an id tells
-    /// when it was made; its last 62 bits or so are random, so nobody can guess it.
+    /// A fresh id: a version 7 UUID in its 36-character form. Ids made later in one process sort behind those made before. An id
+    /// tells when it was made, and is no secret: less of it is random than of version 4.
     ///
     /// COMPAT: Celery makes version 4 UUIDs, and takes any text.
     #[must_use]

@@ -109,7 +109,7 @@ impl Slots {
                     _ => None,
                 })
                 .unwrap_or_default(),
-            compression: self.text("compression"),
+            compression: self.read("compression", "text", |value| value.as_str().map(str::to_owned)),
             extra: self.extra,
             malformed: self.malformed,
         };
@@ -146,24 +146,14 @@ impl Slots {
         self.extra.insert(name.to_owned(), value);
     }
 
-    /// As [`Slots::read`], but moves the text out instead of copying it.
-    fn text(&mut self, name: &'static str) -> Option<String> {
-        self.text_or(name, |slots, value| slots.refuse(name, value, "text"))
-    }
-
-    /// As [`Slots::text`], but a value of the wrong type is kept without being reported: no task need fail for what people read.
+    /// Reads one header that only informs, moving its text out. No task need fail for what people read: a value of the wrong type is kept in
+    /// `extra`, and not reported.
     fn informative(&mut self, name: &'static str) -> Option<String> {
-        self.text_or(name, |slots, value| {
-            slots.extra.insert(name.to_owned(), value);
-        })
-    }
-
-    fn text_or(&mut self, name: &'static str, otherwise: impl FnOnce(&mut Self, Value)) -> Option<String> {
         match self.slot(name)?.take()? {
             Value::Null => None,
             Value::Str(text) => Some(text),
             other => {
-                otherwise(self, other);
+                self.extra.insert(name.to_owned(), other);
                 None
             }
         }
