@@ -94,6 +94,8 @@ impl App {
 
     /// Flushes and closes broker and result backend. Programs that only send may leave it out: what was sent is with the broker.
     ///
+    /// Stop the app's workers first: one that runs on keeps trying to reach the broker until it is stopped itself.
+    ///
     /// # Errors
     /// If the flush failed.
     pub async fn close(&self) -> Result<()> {
