@@ -219,7 +219,7 @@ impl Producer {
     }
 
     fn expect<R>(&self, id: TaskId, ignored: bool) -> AsyncResult<R> {
-        AsyncResult::new(id, self.inner.backend.clone(), self.inner.config.serializers.clone(), ignored)
+        AsyncResult::new(id, self.clone(), ignored)
     }
 
     async fn publish(&self, batch: Vec<Outgoing>) -> Result<()> {

@@ -10,6 +10,7 @@ use celeriac_core::{Error, ErrorKind, Payload, Result, TaskFailure, TaskId, Task
 use celeriac_serializer::{SerializerExt as _, Serializers};
 use serde::de::DeserializeOwned;
 
+use crate::producer::Producer;
 use crate::progress::Updates;
 
 /// Why there is no result.
@@ -69,15 +70,14 @@ impl From<Error> for ResultError {
 /// The result of a task, there already or still to come. Cheap to clone; dropping it cancels nothing.
 pub struct AsyncResult<R> {
     id: TaskId,
-    backend: Option<Arc<dyn ResultBackend>>,
-    serializers: Serializers,
+    producer: Producer,
     ignored: bool,
     output: PhantomData<fn() -> R>,
 }
 
 impl<R> Clone for AsyncResult<R> {
     fn clone(&self) -> Self {
-        Self::new(self.id.clone(), self.backend.clone(), self.serializers.clone(), self.ignored)
+        Self::new(self.id.clone(), self.producer.clone(), self.ignored)
     }
 }
 
@@ -88,13 +88,12 @@ impl<R> fmt::Debug for AsyncResult<R> {
 }
 
 impl<R> AsyncResult<R> {
-    pub(crate) fn new(
-        id: TaskId,
-        backend: Option<Arc<dyn ResultBackend>>,
-        serializers: Serializers,
-        ignored: bool,
-    ) -> Self {
-        Self { id, backend, serializers, ignored, output: PhantomData }
+    pub(crate) fn new(id: TaskId, producer: Producer, ignored: bool) -> Self {
+        Self { id, producer, ignored, output: PhantomData }
+    }
+
+    fn serializers(&self) -> &Serializers {
+        &self.producer.config().serializers
     }
 
     /// The task's id.
@@ -106,7 +105,7 @@ impl<R> AsyncResult<R> {
     /// The same result, read as another type.
     #[must_use]
     pub fn cast<T>(&self) -> AsyncResult<T> {
-        AsyncResult::new(self.id.clone(), self.backend.clone(), self.serializers.clone(), self.ignored)
+        AsyncResult::new(self.id.clone(), self.producer.clone(), self.ignored)
     }
 
     /// The record of the task; `None` while nothing is stored.
@@ -171,7 +170,7 @@ impl<R> AsyncResult<R> {
     /// # Errors
     /// As [`AsyncResult::wait`].
     pub async fn updates(&self) -> Result<Updates> {
-        Ok(Updates::new(self.watch().await?, self.serializers.clone()))
+        Ok(Updates::new(self.watch().await?, self.serializers().clone()))
     }
 
     async fn watch(&self) -> Result<Box<dyn Watch>> {
@@ -182,14 +181,14 @@ impl<R> AsyncResult<R> {
     }
 
     fn backend(&self) -> Result<&Arc<dyn ResultBackend>> {
-        self.backend
-            .as_ref()
+        self.producer
+            .backend()
             .ok_or_else(|| Error::config("read result", "there is no result backend to read results from"))
     }
 
     fn read_failure(&self, meta: TaskMeta) -> Result<TaskFailure> {
         let value = match &meta.result {
-            Some(payload) => read_value(&self.serializers, payload)?,
+            Some(payload) => read_value(self.serializers(), payload)?,
             None => Value::Null,
         };
         let mut failure = TaskFailure::from_value(value);
@@ -236,7 +235,7 @@ impl<R: DeserializeOwned> AsyncResult<R> {
         let Some(payload) = payload else {
             return Value::Null.deserialize_into();
         };
-        let format = self.serializers.for_content_type(Some(payload.content_type.as_str()))?;
+        let format = self.serializers().for_content_type(Some(payload.content_type.as_str()))?;
         format.from_bytes(&payload.data).map_err(|error| {
             Error::new(
                 error.kind(),
