@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backend::ResultBackend;
-use celeriac_broker::{Broker, Completion, DeliveryTag, Receipt, Requeue, Unsettled, Verb, settle_all};
+use celeriac_broker::{Completion, DeliveryTag, Receipt, Requeue, Unsettled, Verb, settle_all};
 use celeriac_core::{Error, ErrorKind, Map, StoreResult, TaskFailure, TaskState, Timestamp};
 use celeriac_serializer::Serializer;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -51,7 +51,8 @@ impl Done {
 /// Finishes tasks as they come: whatever ended while one batch was under way is the next.
 #[derive(Debug)]
 pub(crate) struct Finisher {
-    pub(crate) broker: Arc<dyn Broker>,
+    /// Whether result and acknowledgement can be one transition: broker and backend are the same store.
+    pub(crate) atomic: bool,
     pub(crate) backend: Option<Arc<dyn ResultBackend>>,
     pub(crate) failure_format: Arc<dyn Serializer>,
     /// From then on nothing is tried a second time.
@@ -67,14 +68,7 @@ impl Finisher {
         }
     }
 
-    /// Whether result and acknowledgement can be one transition.
-    fn atomic(&self) -> bool {
-        let backend = self.backend.as_ref().and_then(|backend| backend.store_id());
-        backend.is_some() && backend == self.broker.store_id()
-    }
-
     async fn finish(&self, batch: Vec<Done>) {
-        let atomic = self.atomic();
         let mut settle = Vec::with_capacity(batch.len());
         let mut results = Vec::new();
         let mut rooms = Vec::new();
@@ -82,7 +76,7 @@ impl Finisher {
             rooms.extend(room);
             let verb = match (end, result) {
                 // One transition; a store has no other use for a message that is rejected for good.
-                (End::Ack | End::Reject(Requeue::No), Some(result)) if receipt.is_some() && atomic => {
+                (End::Ack | End::Reject(Requeue::No), Some(result)) if receipt.is_some() && self.atomic => {
                     Verb::Complete(Box::new(Completion::new().result(result)))
                 }
                 (end, result) => {

@@ -195,8 +195,9 @@ impl Worker {
         tracing::info!(name = %shared.name, queues = ?shared.config.queues, concurrency = shared.config.concurrency, "worker started");
 
         let (sender, receiver) = mpsc::channel::<Done>(UNSETTLED);
+        let store = shared.backend.as_ref().and_then(|backend| backend.store_id());
         let finisher = Finisher {
-            broker: Arc::clone(&shared.broker),
+            atomic: store.is_some() && store == shared.broker.store_id(),
             backend: shared.backend.clone(),
             failure_format: Arc::clone(&shared.result_format),
             cold: shared.shutdown.cold.clone(),

@@ -16,6 +16,7 @@ use celeriac_producer::{ProducerConfig, signature};
 use celeriac_serializer::{Compression, ContentEncoding, Json, Serializer, Serializers, Visit};
 
 use crate::support::{Bench, failed, output, probe, slots, soon};
+use crate::wrappers::{Flaky, Log};
 
 task!(async Quick(_cx) -> i64 { Ok(1) });
 task!(#[acks_late = false] async Once(cx) -> i64 {
@@ -29,7 +30,7 @@ task!(#[acks_late = false] async OnceCounted(cx) -> u32 {
 });
 task!(async FailsAtLength(_cx) -> i64 { Err(TaskError::new("x".repeat(5_000))) });
 task!(#[track_started = true] async Vanishes(cx) -> i64 {
-    probe(cx).tell("started");
+    probe(cx).pass().await;
     Err(TaskError::ignore())
 });
 
@@ -210,14 +211,22 @@ async fn a_failure_too_large_to_be_stored_is_stored_as_one_that_says_so() {
 
 #[tokio::test]
 async fn the_record_of_a_task_that_starts_and_leaves_nothing_expires() {
-    let mut bench = Bench::new();
-    let worker = bench.start_with(tasks(), |config| config.result_expires = Some(std::time::Duration::ZERO));
-    bench.producer.send(signature::<Vanishes, _>(())).await.unwrap();
-    bench.told().await;
-    let last = bench.producer.send(signature::<Vanishes, _>(())).await.unwrap();
-    bench.told().await;
+    let store = MemoryStore::new();
+    let backend = Flaky::new(store.clone(), Log::default());
+    let given = Arc::clone(&backend);
+    let bench = Bench::over(store.clone(), Arc::new(store), backend, ProducerConfig::default());
+    let worker = bench.start(tasks());
+    let sent = bench.producer.send(signature::<Vanishes, _>(())).await.unwrap();
+    // The task waits until its start is stored, so that there is a record for certain.
+    celeriac_testkit::eventually(crate::support::DEADLINE, async || {
+        given.given.lock().unwrap().iter().any(|record| record.meta.state == TaskState::Started)
+    })
+    .await;
+    bench.open(1);
     worker.shut_down().await;
-    assert!(bench.meta(last.id()).await.is_none_or(|meta| meta.state != TaskState::Started));
+    assert_eq!(bench.meta(sent.id()).await.map(|meta| meta.state), Some(TaskState::Started), "nothing took its place");
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    assert!(given.given.lock().unwrap().iter().all(|record| record.expires == Some(day)));
 }
 
 /// A format whose reader has a bug.
