@@ -64,7 +64,7 @@ impl TaskFailure {
             Value::Str(text) => text.clone(),
             other => {
                 let tuple = crate::repr::args_repr(std::slice::from_ref(other));
-                tuple.trim_start_matches('(').trim_end_matches(",)").to_owned()
+                tuple.strip_prefix('(').and_then(|rest| rest.strip_suffix(",)")).unwrap_or(&tuple).to_owned()
             }
         };
         self.exc_message.iter().map(part).collect::<Vec<_>>().join(", ")
