@@ -8,7 +8,7 @@
 //! - What was accepted survives the death of every process, and by default the loss of power: see [`Durability`].
 //! - What a process held when it died is delivered again within about a second. A process that is stopped, but not dead,
 //!   keeps what it holds for its [lease](SqliteConfig::lease).
-//! - Other processes are woken by sockets, in far less than a millisecond; nothing is polled. Beside the database `jobs.db`
+//! - Other processes are woken by sockets, in less than a millisecond; nothing is polled. Beside the database `jobs.db`
 //!   stands a directory `jobs.db.d` for sockets and locks. It may be deleted when no process uses the database.
 //! - A task's result, what follows from it and its acknowledgement are written in one transaction.
 //! - Queues have every option, save arguments, which are refused: `durable` and transient messages are kept like all others,
