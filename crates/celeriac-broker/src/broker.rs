@@ -42,7 +42,7 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// kind, or an entry of `arguments` is not known.
     ///
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) naming what this broker cannot do: the kind of an exchange without its
-    /// capability; `max_priority` without [`Capabilities::priorities`]; `message_ttl` without [`Capabilities::expiration`]; `auto_delete`
+    /// capability; `max_priority` without [`Capabilities::max_priority`]; `message_ttl` without [`Capabilities::expiration`]; `auto_delete`
     /// and `expires`, for which there is no capability. `durable` is never refused.
     ///
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
@@ -138,8 +138,15 @@ pub struct Capabilities {
     pub durable: bool,
     /// Queues can be bound to exchanges of kind [`ExchangeKind::Fanout`](crate::ExchangeKind::Fanout).
     pub fanout: bool,
-    /// More urgent messages overtake, at least ten levels; and [`QueueSpec::max_priority`].
+    /// Lower priorities are the more urgent ones, as Celery has it on Redis; elsewhere higher ones are.
+    pub lowest_first: bool,
+    /// [`QueueSpec::max_priority`].
+    pub max_priority: bool,
+    /// More urgent messages overtake.
     pub priorities: bool,
+    /// How many of the priorities 0 to 9 are kept apart, evenly: all with 10; with 4 those from 0, from 3, from 6, and 9. Means nothing
+    /// without [`Capabilities::priorities`].
+    pub priority_levels: u8,
     /// Queues can be bound to exchanges of kind [`ExchangeKind::Topic`](crate::ExchangeKind::Topic).
     pub topic: bool,
     /// A message whose [`expiration`](celeriac_core::Properties::expiration) has passed is dropped instead of delivered; and
@@ -156,13 +163,16 @@ impl Capabilities {
             delivery_count: false,
             durable: false,
             fanout: false,
+            lowest_first: false,
+            max_priority: false,
             priorities: false,
+            priority_levels: 10,
             topic: false,
             expiration: false,
         }
     }
 
-    /// Every capability.
+    /// Every capability; higher priorities first.
     #[must_use]
     pub const fn all() -> Self {
         Self {
@@ -170,7 +180,10 @@ impl Capabilities {
             delivery_count: true,
             durable: true,
             fanout: true,
+            lowest_first: false,
+            max_priority: true,
             priorities: true,
+            priority_levels: 10,
             topic: true,
             expiration: true,
         }

@@ -13,10 +13,10 @@
 //!   process dies, or whose broker is closed, is delivered again, marked [`Delivery::redelivered`].
 //! - **One holder at a time.** While a delivery is held and its process lives, no other consumer gets the message, however long the task
 //!   takes.
-//! - **Order.** Within one queue: higher [`Priority`](celeriac_core::Priority) first, where the broker has priorities; then first in, first
-//!   out. Messages that come back (dropped, rejected with requeue, of a closed broker) go before the others of their priority, in their old
-//!   order. One that was delayed or parked goes, once due, before all of its priority that are published after that instant; its place among
-//!   those that wait already is up to the broker. Several consumers, or a prefetch above one, may of course finish in another order.
+//! - **Order.** Within one queue: more urgent [`Priority`](celeriac_core::Priority) first, where the broker has priorities; then first in,
+//!   first out. Messages that come back (dropped, rejected with requeue, of a closed broker) go before the others of their priority, in their
+//!   old order. One that was delayed or parked goes, once due, before all of its priority that are published after that instant; its place
+//!   among those that wait already is up to the broker. Several consumers, or a prefetch above one, may of course finish in another order.
 //! - **Cancel safety.** Dropping a pending [`Consumer::recv`] loses no message. Dropping a pending `publish` leaves open whether none, a
 //!   first part or all of the messages were published.
 //!

@@ -54,7 +54,7 @@ pub struct Properties {
     pub reply_to: Option<RoutingKey>,
     /// Whether the message is to survive the broker's restart; yes when nothing is said.
     pub delivery_mode: Option<DeliveryMode>,
-    /// More is more urgent; `None` means 0.
+    /// How urgent it is: see [`Priority`]; `None` means 0.
     pub priority: Option<Priority>,
     /// How long the broker may keep the message; for ever when absent.
     pub expiration: Option<Duration>,

@@ -321,10 +321,9 @@ impl From<&QueueName> for ExchangeName {
     }
 }
 
-/// The priority of a message: 0 to 255, higher is more urgent; 0 when nothing is said.
+/// The priority of a message: 0 to 255, of which Celery uses 0 to 9; 0 when nothing is said.
 ///
-/// Celery uses 0..=9 on RabbitMQ and turns it around on Redis; here higher is always more urgent, and the system crates
-/// turn it into their own.
+/// Higher is more urgent, save on Redis, where Celery has it the other way round and 0 comes first: a broker's capabilities tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Priority(pub u8);
 

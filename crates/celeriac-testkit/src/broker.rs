@@ -180,7 +180,7 @@ suite! { ($) broker, BrokerBehaviour,
     order::messages_that_came_back_keep_their_order:
         "messages handed back go before the others of their priority, in their old order";
     order::more_urgent_messages_overtake needs priorities:
-        "higher priority first, at least ten levels; then first in, first out";
+        "more urgent priorities first, by as many levels as the broker says; then first in, first out";
     order::priorities_hold_within_one_recv needs priorities:
         "also the messages of one `recv` come by priority, then first in, first out";
     order::a_redelivered_message_keeps_its_priority needs priorities:
@@ -283,8 +283,8 @@ suite! { ($) broker, BrokerBehaviour,
         "declaring a queue with an option other than it has is a `Config` error naming the option";
     queues::bindings_add_up:
         "declaring a queue with other bindings adds them to those it has";
-    queues::max_priority_without_priorities_is_unsupported without priorities:
-        "`max_priority` is refused as `Unsupported`, by name, by a broker without priorities";
+    queues::max_priority_without_the_capability_is_unsupported without max_priority:
+        "`max_priority` is refused as `Unsupported`, by name, by a broker without it";
     queues::message_ttl_without_expiration_is_unsupported without expiration:
         "`message_ttl` is refused as `Unsupported`, by name, by a broker without expiration";
     queues::auto_delete_is_obeyed_or_refused:

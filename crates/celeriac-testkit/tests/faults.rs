@@ -22,6 +22,7 @@ enum Fault {
     CountsHeld,
     DeniesDelay,
     DeniesExpiration,
+    DeniesMaxPriority,
     DeniesPriorities,
     IgnoresArguments,
     IgnoresClose,
@@ -45,6 +46,7 @@ impl Broker for Faulty {
         let mut capabilities = Broker::capabilities(&self.0);
         capabilities.delay &= self.1 != Fault::DeniesDelay;
         capabilities.expiration &= self.1 != Fault::DeniesExpiration;
+        capabilities.max_priority &= self.1 != Fault::DeniesMaxPriority;
         capabilities.priorities &= self.1 != Fault::DeniesPriorities;
         capabilities
     }
@@ -222,7 +224,7 @@ async fn a_fault_in_a_broker_breaks_the_behaviour_that_names_it() {
         (Fault::DeniesExpiration, "hints_that_cannot_be_followed_have_no_effect"),
         (Fault::DeniesExpiration, "message_ttl_without_expiration_is_unsupported"),
         (Fault::DeniesPriorities, "hints_that_cannot_be_followed_have_no_effect"),
-        (Fault::DeniesPriorities, "max_priority_without_priorities_is_unsupported"),
+        (Fault::DeniesMaxPriority, "max_priority_without_the_capability_is_unsupported"),
         (Fault::IgnoresArguments, "an_unknown_argument_is_refused_by_name"),
         (Fault::IgnoresClose, "calls_after_close_are_unavailable"),
         (Fault::IgnoresClose, "close_ends_a_pending_recv"),

@@ -57,50 +57,63 @@ pub(super) async fn messages_that_came_back_keep_their_order(kit: &BrokerKit) {
     assert_eq!(kit.drain(&mut consumer, 4).await, ["a", "b", "c", "d"], "handed back in another order than received");
 }
 
-/// A queue with ten levels and these messages: body and level.
+/// A queue with as many levels as there may be, and these messages: body and priority.
 async fn urgent(kit: &BrokerKit, messages: impl IntoIterator<Item = (String, u8)> + Send) -> QueueName {
     let mut spec = QueueSpec::direct(kit.queue());
-    spec.max_priority = Some(9);
+    if kit.broker.capabilities().max_priority {
+        spec.max_priority = Some(9);
+    }
     kit.broker.declare(&spec).await.expect("a queue with priorities is declared");
-    let outgoing = |(body, level): (String, u8)| {
+    let outgoing = |(body, priority): (String, u8)| {
         let mut message = message(body);
-        message.properties.priority = Some(Priority(level));
+        message.properties.priority = Some(Priority(priority));
         Outgoing::new(message, &spec.name)
     };
     kit.send(messages.into_iter().map(outgoing).collect()).await;
     spec.name
 }
 
-fn by_urgency() -> Vec<String> {
-    (0..10).rev().flat_map(|level| [format!("{level} a"), format!("{level} b")]).collect()
+/// The messages of `mixed`, more urgent levels first, then in the order of their publishing.
+fn by_urgency(kit: &BrokerKit) -> Vec<String> {
+    let capabilities = kit.broker.capabilities();
+    let level = |priority: u8| i32::from(priority) * i32::from(capabilities.priority_levels - 1) / 9;
+    let mut messages = mixed();
+    messages.sort_by_key(|(_, priority)| if capabilities.lowest_first { level(*priority) } else { -level(*priority) });
+    messages.into_iter().map(|(body, _)| body).collect()
 }
 
 fn mixed() -> Vec<(String, u8)> {
-    let levels = [3, 0, 9, 1, 7, 5, 2, 8, 4, 6];
-    let round = |letter: char| levels.into_iter().map(move |level| (format!("{level} {letter}"), level));
+    let priorities = [3, 0, 9, 1, 7, 5, 2, 8, 4, 6];
+    let round = |letter: char| priorities.into_iter().map(move |priority| (format!("{priority} {letter}"), priority));
     round('a').chain(round('b')).collect()
+}
+
+/// Two priorities of different levels, the more urgent one first.
+fn two(kit: &BrokerKit) -> (u8, u8) {
+    if kit.broker.capabilities().lowest_first { (1, 8) } else { (8, 1) }
 }
 
 pub(super) async fn more_urgent_messages_overtake(kit: &BrokerKit) {
     let queue = urgent(kit, mixed()).await;
     let mut consumer = kit.consumer(&queue).await;
-    assert_eq!(kit.drain(&mut consumer, 20).await, by_urgency(), "higher priority first, then first in, first out");
+    assert_eq!(kit.drain(&mut consumer, 20).await, by_urgency(kit), "more urgent ones first, then first in, first out");
 }
 
 pub(super) async fn priorities_hold_within_one_recv(kit: &BrokerKit) {
     let queue = urgent(kit, mixed()).await;
     let mut consumer = kit.eager([queue]).await;
     let came = kit.take(&mut consumer, 20).await;
-    assert_eq!(texts(&came), by_urgency(), "higher priority first, then first in, first out");
+    assert_eq!(texts(&came), by_urgency(kit), "more urgent ones first, then first in, first out");
 }
 
 pub(super) async fn a_redelivered_message_keeps_its_priority(kit: &BrokerKit) {
-    let queue = urgent(kit, [("low a".to_owned(), 1), ("low b".to_owned(), 1)]).await;
+    let (more, less) = two(kit);
+    let queue = urgent(kit, [("low a".to_owned(), less), ("low b".to_owned(), less)]).await;
     let mut consumer = kit.consumer(&queue).await;
     let held = kit.one(&mut consumer).await;
     assert_eq!(text(&held), "low a");
     let mut high = message("high");
-    high.properties.priority = Some(Priority(8));
+    high.properties.priority = Some(Priority(more));
     kit.send(vec![Outgoing::new(high, &queue)]).await;
     held.reject(Requeue::Yes).await.expect("a held delivery is rejected");
     // Only now may another message be on its way to a consumer with a prefetch of one.

@@ -81,7 +81,7 @@ pub(super) async fn declaring_a_queue_otherwise_is_refused(kit: &BrokerKit) {
     kit.publish(&spec.name, ["x"]).await;
     let capabilities = kit.broker.capabilities();
     let mut others = vec![("durable", with(&spec, |spec| spec.durable = false))];
-    if capabilities.priorities {
+    if capabilities.max_priority {
         others.push(("max_priority", with(&spec, |spec| spec.max_priority = Some(9))));
     }
     if capabilities.expiration {
@@ -118,9 +118,9 @@ fn refused_by_name(option: &str, error: &celeriac_broker::Error) {
     assert!(error.report().contains(option), "the error names the option `{option}`: {}", error.report());
 }
 
-pub(super) async fn max_priority_without_priorities_is_unsupported(kit: &BrokerKit) {
+pub(super) async fn max_priority_without_the_capability_is_unsupported(kit: &BrokerKit) {
     let spec = with(&QueueSpec::direct(kit.queue()), |spec| spec.max_priority = Some(9));
-    let error = kit.broker.declare(&spec).await.expect_err("the broker has no priorities");
+    let error = kit.broker.declare(&spec).await.expect_err("the broker cannot limit priorities");
     refused_by_name("max_priority", &error);
 }
 
