@@ -1,7 +1,7 @@
 //! `cargo xtask`: sets up, checks and tests the workspace with one command.
 //!
-//! Needs a Rust toolchain and a C compiler, nothing else. `test.rs` lists the steps, `arrows.rs` holds the dependency
-//! rules, `tidy.rs` the rules for files.
+//! Needs a Rust toolchain and a C compiler; what else is missing, `setup.rs` installs on Debian. `test.rs` lists the
+//! steps, `arrows.rs` holds the dependency rules, `tidy.rs` the rules for files.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks through its streams")]
 
@@ -24,7 +24,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  setup    check the toolchain and fetch the dependencies
+  setup    check the toolchain, fetch the dependencies, install what tests need
   arrows   check who may depend on whom
   tidy     check files and manifests against the house rules
   test     setup, then every check and every test

@@ -14,6 +14,8 @@ pub(crate) struct Project {
     pub(crate) root: PathBuf,
     /// In order of name.
     pub(crate) packages: Vec<Package>,
+    /// Where cargo builds.
+    pub(crate) target: PathBuf,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -51,10 +53,11 @@ impl Project {
         let read = Cmd::cargo(&["metadata", "--no-deps", "--format-version", "1"]).read(Path::new("."))?;
         let metadata: Value = serde_json::from_str(&read)?;
         let root = metadata["workspace_root"].as_str().ok_or("cargo metadata: no workspace root")?.into();
+        let target = metadata["target_directory"].as_str().ok_or("cargo metadata: no target directory")?.into();
         let listed = metadata["packages"].as_array().ok_or("cargo metadata: no packages")?;
         let mut packages = listed.iter().map(Package::read).collect::<Result<Vec<_>>>()?;
         packages.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self { root, packages })
+        Ok(Self { root, packages, target })
     }
 
     pub(crate) fn published(&self) -> impl Iterator<Item = &Package> {

@@ -1,10 +1,14 @@
 //! What a bare machine needs before anything is built.
 
+mod packages;
+mod python;
+
 use std::{env, path::Path};
 
 use crate::{Result, command::Cmd, project::Project};
 
-/// Checks the toolchain and fetches what `Cargo.lock` names. Installs only what is missing.
+/// Checks the toolchain, fetches what `Cargo.lock` names, and makes sure of the servers and peers that tests start. Installs only what is
+/// missing.
 pub(crate) fn run(project: &Project) -> Result {
     let root = project.root.as_path();
     let rustc = Cmd::new("rustc", &["-vV"]).read(root)?;
@@ -21,7 +25,8 @@ pub(crate) fn run(project: &Project) -> Result {
     let fetch = Cmd::cargo(&["fetch", "--locked", "--quiet", "--target", host]);
     fetch.run(root).map_err(|error| format!("{error}\nif Cargo.lock is behind, run `cargo check` and commit it"))?;
     println!("setup: every dependency of Cargo.lock is here");
-    Ok(())
+    packages::programs(&["redis-server", "redis-sentinel"], &["redis-server", "redis-sentinel"], root)?;
+    python::peers(project)
 }
 
 /// Major and minor number of a version such as `1.95.0-nightly`.

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     fn project() -> Project {
-        Project { root: PathBuf::from("."), packages: Vec::new() }
+        Project { root: PathBuf::from("."), packages: Vec::new(), target: PathBuf::from("target") }
     }
 
     #[test]

@@ -35,6 +35,11 @@
 //! A failing behaviour prints the contract it broke, in words, before the assertion. [`broker::BEHAVIOURS`], [`backend::BEHAVIOURS`] and
 //! [`serializer::BEHAVIOURS`] list all of them.
 //!
+//! # Real servers
+//! With the feature `servers`, the module `server` starts real ones for a test, each in a process of its own: to be killed, halted and
+//! started again, with passwords, TLS, replicas and sentinels. They have to be installed. The module `proxy` breaks connections to them
+//! between any two commands, or in the middle of one.
+//!
 //! [`BackendHarness`]: backend::BackendHarness
 //! [`Broker`]: celeriac_broker::Broker
 //! [`BrokerHarness`]: broker::BrokerHarness
@@ -47,7 +52,11 @@
 pub mod backend;
 pub mod broker;
 mod clock;
+#[cfg(all(feature = "servers", unix))]
+pub mod proxy;
 pub mod serializer;
+#[cfg(all(feature = "servers", unix))]
+pub mod server;
 pub mod suite;
 mod wait;
 

@@ -1,0 +1,203 @@
+//! `FaultProxy`: a proxy that breaks connections where a test wants them broken.
+//!
+//! Needs the feature `servers`, and Unix.
+
+mod connection;
+mod faults;
+mod frames;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::server::Port;
+use connection::accept;
+pub use faults::Cut;
+use faults::Shared;
+use frames::Protocol;
+
+/// Stands between clients and a server, and passes on what they say, until it is told to misbehave.
+///
+/// It reads Redis's protocol, so that it knows where a command ends and which reply is whose. Commands are numbered over all connections
+/// together, in the order in which they come; so those of a client's greeting count too. Its tasks run on the runtime that it was started on,
+/// and end with it.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> std::io::Result<()> {
+/// use celeriac_testkit::proxy::{Cut, FaultProxy};
+/// use celeriac_testkit::server::{RawRedis, RedisServer};
+///
+/// let server = RedisServer::start().await;
+/// let proxy = FaultProxy::start(server.address()).await;
+/// let mut client = RawRedis::connect(proxy.address()).await?;
+///
+/// proxy.cut_at(Cut::before_reply(2));
+/// client.command(&["SET", "a", "1"]).await?;
+/// assert!(client.command(&["INCR", "a"]).await.is_err()); // the second command from here on: done, and unanswered
+/// assert_eq!(server.command(&["GET", "a"]).await.text(), "2");
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct FaultProxy {
+    accepting: Mutex<Option<JoinHandle<()>>>,
+    port: Port,
+    shared: Arc<Shared>,
+}
+
+impl FaultProxy {
+    /// Starts a proxy for the Redis server at `upstream`.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub async fn start(upstream: SocketAddr) -> Self {
+        Self::of(Protocol::Resp, upstream).await
+    }
+
+    /// Starts a proxy for a server of another protocol, or of an encrypted one: each piece that is read from a client counts as a command,
+    /// and the next piece from the server as its reply.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub async fn start_opaque(upstream: SocketAddr) -> Self {
+        Self::of(Protocol::Opaque, upstream).await
+    }
+
+    async fn of(protocol: Protocol, upstream: SocketAddr) -> Self {
+        let proxy =
+            Self { accepting: Mutex::default(), port: Port::reserve(), shared: Shared::new(protocol, upstream) };
+        proxy.listen().await;
+        proxy
+    }
+
+    /// Its TCP port, the same as long as it lives.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its TCP address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Connects to another server from now on; what is connected stays so.
+    pub fn set_upstream(&self, upstream: SocketAddr) {
+        self.shared.state().upstream = upstream;
+    }
+
+    /// Cuts all connections now. New ones are accepted.
+    pub fn cut(&self) {
+        self.shared.cut_all();
+    }
+
+    /// Cuts a connection at an exact point. Several such orders stand side by side; each is carried out once.
+    pub fn cut_at(&self, cut: Cut) {
+        self.shared.state().cuts.push(cut);
+    }
+
+    /// Cuts a connection at a random point of a command with the probability `per_mille` in a thousand, until [`FaultProxy::heal`]. The same
+    /// commands in the same order are cut at the same points.
+    pub fn cut_randomly(&self, seed: u64, per_mille: u32) {
+        self.shared.state().random = Some((fastrand::Rng::with_seed(seed), per_mille));
+    }
+
+    /// Refuses new connections until [`FaultProxy::heal`], as a machine does on which nobody listens. Connections that stand are left alone.
+    pub async fn refuse(&self) {
+        let mut accepting = self.accepting.lock().await;
+        if let Some(task) = accepting.take() {
+            task.abort();
+            // Its listener is closed once it has ended.
+            let _ = task.await;
+        }
+    }
+
+    /// Passes on whatever comes that much later, in both directions, until [`FaultProxy::heal`].
+    pub fn delay(&self, delay: Duration) {
+        self.shared.state().delay = delay;
+    }
+
+    /// Writes at most `bytes` at a time, in both directions, until [`FaultProxy::heal`].
+    ///
+    /// # Panics
+    /// If that is none.
+    pub fn split(&self, bytes: usize) {
+        assert!(bytes > 0, "nothing would ever be written");
+        self.shared.state().piece = bytes;
+    }
+
+    /// Accepts connections and swallows what is sent, in both directions, until [`FaultProxy::heal`]: a network that has lost its way.
+    pub fn black_hole(&self) {
+        self.shared.state().swallows = true;
+    }
+
+    /// Ends every misbehaviour, and forgets the cuts that were ordered and have not come. Connections that have swallowed something are cut:
+    /// they would be out of step.
+    ///
+    /// # Panics
+    /// If it cannot listen any more.
+    pub async fn heal(&self) {
+        if self.shared.state().heal() {
+            self.cut();
+        }
+        self.listen().await;
+    }
+
+    /// How many commands have come so far.
+    #[must_use]
+    pub fn commands(&self) -> u64 {
+        self.shared.state().names.len() as u64
+    }
+
+    /// The names of the commands that have come so far, in upper case, as they were numbered.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.shared.state().names.clone()
+    }
+
+    /// How many connections have been cut.
+    #[must_use]
+    pub fn cuts(&self) -> u64 {
+        self.shared.state().cut
+    }
+
+    /// How many connections have been accepted.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.state().accepted
+    }
+
+    /// How many connections stand.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.shared.state().open
+    }
+
+    /// How many bytes have come, in both directions together.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.state().bytes
+    }
+
+    async fn listen(&self) {
+        let mut accepting = self.accepting.lock().await;
+        if accepting.is_none() {
+            let listener = TcpListener::bind(self.address()).await.expect("a reserved port can be listened on");
+            *accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
+        }
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        if let Some(task) = self.accepting.get_mut().take() {
+            task.abort();
+        }
+        self.shared.cut_all();
+    }
+}

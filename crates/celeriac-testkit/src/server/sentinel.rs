@@ -1,0 +1,132 @@
+//! `RedisSentinel`: a sentinel that watches over a server of the test.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::node::Node;
+use super::patience::Patience;
+use super::redis::RedisServer;
+use super::resp::Reply;
+
+/// How long a failover may take. A sentinel begins one at the earliest when the master was down for `DOWN_AFTER`.
+const FAILOVER: Duration = Duration::from_secs(10);
+
+const DOWN_AFTER: Duration = Duration::from_millis(500);
+
+/// A Redis sentinel in a process of its own, which makes a replica the master half a second after the master is gone.
+#[derive(Debug)]
+pub struct RedisSentinel {
+    node: Node,
+    master: String,
+}
+
+impl RedisSentinel {
+    /// Starts a sentinel that watches `master` under `name`, and waits until it knows it. As many sentinels as `quorum` have to agree that
+    /// the master is down; each is started by a call of its own.
+    ///
+    /// # Panics
+    /// If `redis-sentinel` is not installed, which `cargo xtask setup` does; or if it does not start: with its log.
+    pub async fn start(name: &str, master: &RedisServer, quorum: u8) -> Self {
+        let folder = tempfile::Builder::new().prefix("celeriac-sentinel-").tempdir().expect("a temporary folder");
+        let (down_after, failover) = (DOWN_AFTER.as_millis(), FAILOVER.as_millis());
+        let config = |port: u16| {
+            let mut config = format!(
+                "port {port}\nsentinel monitor {name} 127.0.0.1 {} {quorum}\nsentinel down-after-milliseconds {name} {down_after}\n\
+                 sentinel failover-timeout {name} {failover}\n",
+                master.port()
+            );
+            if let Some(password) = master.password() {
+                config += &format!("sentinel auth-pass {name} \"{password}\"\n");
+            }
+            config
+        };
+        let node = Node::start("redis-sentinel", folder, None, config).await;
+        let sentinel = Self { node, master: name.to_owned() };
+        let patience = Patience::new();
+        while sentinel.field("flags").await.as_deref() != Some("master") {
+            patience.pause("a sentinel reaches its master", || sentinel.log()).await;
+        }
+        sentinel
+    }
+
+    /// Waits until the sentinel knows of as many replicas and other sentinels, and reaches the replicas: before that it cannot fail over.
+    ///
+    /// # Panics
+    /// If it does not within a minute.
+    pub async fn knows(&self, replicas: usize, sentinels: usize) {
+        let patience = Patience::new();
+        while self.field("num-slaves").await != Some(replicas.to_string())
+            || self.field("num-other-sentinels").await != Some(sentinels.to_string())
+            || self.replicas_up().await != replicas
+        {
+            patience.pause("a sentinel knows the others", || self.log()).await;
+        }
+    }
+
+    async fn replicas_up(&self) -> usize {
+        let Reply::Array(replicas) = self.command(&["SENTINEL", "REPLICAS", &self.master]).await else { return 0 };
+        let up = |replica: &&Reply| {
+            pair(replica, "flags").as_deref() == Some("slave")
+                && pair(replica, "master-link-status").as_deref() == Some("ok")
+        };
+        replicas.iter().filter(up).count()
+    }
+
+    async fn field(&self, name: &str) -> Option<String> {
+        pair(&self.command(&["SENTINEL", "MASTER", &self.master]).await, name)
+    }
+
+    /// Where the sentinel says that the master is.
+    ///
+    /// # Panics
+    /// If the sentinel is down.
+    pub async fn master(&self) -> SocketAddr {
+        let address = self.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.master]).await.texts();
+        address.join(":").parse().expect("an address")
+    }
+
+    /// The sentinel's reply to one command.
+    ///
+    /// # Panics
+    /// If the sentinel is down.
+    pub async fn command(&self, words: &[&str]) -> Reply {
+        self.node.command(words).await.unwrap_or_else(|error| panic!("no reply to {words:?}: {error}"))
+    }
+
+    /// The TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.node.port().number()
+    }
+
+    /// The TCP address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.node.port().address()
+    }
+
+    /// What the sentinel has logged since it was started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.node.log()
+    }
+
+    /// Kills the sentinel by SIGKILL, and waits until it is gone.
+    pub fn kill(&self) {
+        self.node.process().kill();
+    }
+
+    /// Starts the sentinel again, on the same port and with what it knew.
+    ///
+    /// # Panics
+    /// If it does not start: with its log.
+    pub async fn restart(&self) {
+        self.node.restart().await;
+    }
+}
+
+/// The value that follows `name` in a flat list of names and values.
+fn pair(list: &Reply, name: &str) -> Option<String> {
+    let list = list.texts();
+    list.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone())
+}
