@@ -8,10 +8,14 @@ use celeriac_broker::{Completion, DeliveryTag, Receipt, Requeue, Unsettled, Verb
 use celeriac_core::{Error, ErrorKind, Map, StoreResult, TaskFailure, TaskState, Timestamp};
 use celeriac_serializer::Serializer;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The most tasks that end as one.
 const BATCH: usize = 2_048;
+
+/// How long a message that cannot be settled is kept before it goes back: it would come again at once, only to end the same way.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// A task that has ended, and what is to become of it.
 #[derive(Debug)]
@@ -63,12 +67,22 @@ impl Finisher {
     /// Works until every sender is gone and everything is finished.
     pub(crate) async fn run(self, mut ended: mpsc::Receiver<Done>) {
         let mut batch = Vec::with_capacity(BATCH);
+        // When the worker ends, all go back.
+        let mut kept = JoinSet::new();
         while ended.recv_many(&mut batch, BATCH).await > 0 {
-            self.finish(std::mem::take(&mut batch)).await;
+            let refused = self.finish(std::mem::take(&mut batch)).await;
+            if !refused.is_empty() {
+                kept.spawn(async move {
+                    tokio::time::sleep(KEPT).await;
+                    drop(refused);
+                });
+            }
+            while kept.try_join_next().is_some() {}
         }
     }
 
-    async fn finish(&self, batch: Vec<Done>) {
+    /// Returns the messages that cannot be settled.
+    async fn finish(&self, batch: Vec<Done>) -> Vec<Receipt> {
         let mut settle = Vec::with_capacity(batch.len());
         let mut results = Vec::new();
         let mut rooms = Vec::new();
@@ -92,9 +106,9 @@ impl Finisher {
         }
         // The order that never loses: the result, then the acknowledgement. A crash in between repeats the task.
         if !results.is_empty() && self.store(results).await.is_err() {
-            return;
+            return Vec::new();
         }
-        self.settle(settle).await;
+        self.settle(settle).await
     }
 
     /// Stores results. One that is refused for good becomes a failure, and is given up if that is refused too.
@@ -135,7 +149,9 @@ impl Finisher {
         }
     }
 
-    async fn settle(&self, mut batch: Vec<(Receipt, Verb)>) {
+    /// Returns the messages that cannot be settled.
+    async fn settle(&self, mut batch: Vec<(Receipt, Verb)>) -> Vec<Receipt> {
+        let mut refused = Vec::new();
         let mut tries = Tries::new(&self.cold);
         // The delivery whose result was refused, and is a failure that says so by now.
         let mut replaced: Option<DeliveryTag> = None;
@@ -148,13 +164,13 @@ impl Finisher {
                             "tasks that ended were not held any more; others run them again"
                         );
                     }
-                    return;
+                    break;
                 }
                 Err(Unsettled { error, rest }) => (error, rest),
             };
             if !blames_one(error.kind()) {
                 if tries.again("tasks could not be settled", error).await.is_err() {
-                    return;
+                    break;
                 }
                 batch = rest;
                 continue;
@@ -164,13 +180,20 @@ impl Finisher {
             let instead = rest.next().and_then(|(receipt, verb)| {
                 let again = replaced == Some(receipt.tag());
                 replaced = Some(receipt.tag());
-                Some((receipt, self.instead(verb, &error, again)?))
+                match self.instead(verb, &error, again) {
+                    Some(verb) => Some((receipt, verb)),
+                    None => {
+                        refused.push(receipt);
+                        None
+                    }
+                }
             });
             batch = instead.into_iter().chain(rest).collect();
         }
+        refused
     }
 
-    /// How to settle a task whose end is refused for good; `None` hands it back.
+    /// How to settle a task whose end is refused for good; `None` if its message has to go back.
     fn instead(&self, verb: Verb, error: &Error, again: bool) -> Option<Verb> {
         let result = match verb {
             Verb::Complete(completion) => completion.result,

@@ -42,9 +42,10 @@
 //! | `consumer` | `celeriac-consumer` | the worker (feature `worker`) |
 //! | `memory` | `celeriac-memory` | in-process broker and backend (feature `memory`) |
 //! | `sqlite` | `celeriac-sqlite` | the embedded durable file (feature `sqlite`) |
+//! | `redis` | `celeriac-redis` | Redis, shared with Python's Celery (feature `redis`) |
 //!
 //! # Features
-//! On by default: `macros`, `worker`, `json`, `msgpack`, `memory`, `sqlite`. Others: the formats `bincode` and `yaml`, the compressions `zlib`,
+//! On by default: `macros`, `worker`, `json`, `msgpack`, `memory`, `sqlite`. Others: `redis` and `redis-tls`, the formats `bincode` and `yaml`, the compressions `zlib`,
 //! `bzip2`, `zstd`, `brotli` and `lzma`.
 
 mod app;
@@ -71,6 +72,8 @@ pub use celeriac_core as core;
 #[cfg(feature = "memory")]
 pub use celeriac_memory as memory;
 pub use celeriac_producer as producer;
+#[cfg(feature = "redis")]
+pub use celeriac_redis as redis;
 pub use celeriac_serializer as serializer;
 #[cfg(feature = "sqlite")]
 pub use celeriac_sqlite as sqlite;

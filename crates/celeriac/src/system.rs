@@ -64,6 +64,10 @@ impl Default for Systems {
         openers.insert("memory".to_owned(), Arc::new(|url| Box::pin(memory(url))));
         #[cfg(feature = "sqlite")]
         openers.insert("sqlite".to_owned(), Arc::new(|url| Box::pin(sqlite(url))));
+        #[cfg(feature = "redis")]
+        for scheme in celeriac_redis::RedisConfig::SCHEMES {
+            openers.insert((*scheme).to_owned(), Arc::new(|url| Box::pin(redis(url))));
+        }
         Self(openers)
     }
 }
@@ -82,12 +86,37 @@ impl Systems {
                 format!("a URL begins with a scheme and a colon; known schemes are {}", known()),
             ));
         };
-        let Some(opener) = self.0.get(scheme) else {
+        // Those of Redis may be written in any case.
+        let lower = scheme.to_ascii_lowercase();
+        let of_redis = feature_of(&lower).is_some_and(|feature| feature.starts_with("redis"));
+        let opener = self.0.get(scheme).or_else(|| self.0.get(&lower).filter(|_| of_redis));
+        let Some(opener) = opener else {
+            if let Some(feature) = feature_of(&lower) {
+                let message = format!("a URL that begins with `{scheme}` needs cargo feature `{feature}` of celeriac");
+                return Err(Error::config("open", message));
+            }
             let message = format!("the URL's scheme `{scheme}` is not known; known schemes are {}", known());
             return Err(Error::config("open", message));
         };
         opener(url.to_owned()).await
     }
+}
+
+/// The feature that a scheme needs, if it is one of ours.
+fn feature_of(scheme: &str) -> Option<&'static str> {
+    match scheme {
+        "memory" => Some("memory"),
+        "sqlite" => Some("sqlite"),
+        "rediss" | "valkeys" | "sentinels" => Some("redis-tls"),
+        "redis" | "redis+socket" | "redis+unix" | "sentinel" | "unix" | "valkey" | "valkey+unix" => Some("redis"),
+        _ => None,
+    }
+}
+
+#[cfg(feature = "redis")]
+async fn redis(url: String) -> Result<System> {
+    let store = celeriac_redis::RedisStore::open(celeriac_redis::RedisConfig::from_url(&url)?).await?;
+    Ok(System::new().broker(store.broker()).backend(store.backend()))
 }
 
 #[cfg(feature = "memory")]
@@ -167,5 +196,26 @@ mod tests {
             let error = embedded_in(Some(PathBuf::from("/nowhere")), name).await.unwrap_err();
             assert!(error.to_string().contains("app's name"), "{error}");
         }
+    }
+}
+
+#[cfg(all(test, feature = "redis"))]
+mod redis_tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_scheme_of_redis_is_known_in_any_case_and_needs_a_feature_of_redis() {
+        for scheme in celeriac_redis::RedisConfig::SCHEMES {
+            let encrypted = ["rediss", "valkeys", "sentinels"].contains(scheme);
+            assert_eq!(feature_of(scheme), Some(if encrypted { "redis-tls" } else { "redis" }), "{scheme}");
+            for scheme in [(*scheme).to_owned(), scheme.to_uppercase()] {
+                // An option that no URL has is found by who reads the URL, and before anything is connected to.
+                let socket = ["UNIX", "SOCKET"].iter().any(|kind| scheme.to_uppercase().ends_with(kind));
+                let place = if socket { "/run/none" } else { "localhost/0" };
+                let error = Systems::default().open(&format!("{scheme}://{place}?nonsense=1")).await.unwrap_err();
+                assert!(error.to_string().contains("`nonsense`"), "{scheme}: {error}");
+            }
+        }
+        assert_eq!(feature_of("amqp"), None);
     }
 }

@@ -1,0 +1,70 @@
+//! The arguments of a script, collected in one buffer: a call may have to be made again.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+use deadpool_redis::redis::Cmd;
+
+/// Arguments, one after the other.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Args {
+    data: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Args {
+    pub(crate) fn push(&mut self, argument: impl AsRef<[u8]>) {
+        self.data.extend_from_slice(argument.as_ref());
+        self.ends.push(self.data.len());
+    }
+
+    /// Adds a number, or anything else as it is displayed.
+    pub(crate) fn push_shown(&mut self, argument: impl Display) {
+        // Writing to memory does not fail.
+        let _ = write!(self.data, "{argument}");
+        self.ends.push(self.data.len());
+    }
+
+    /// Adds what `write` appends, as one argument.
+    pub(crate) fn push_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let start = self.data.len();
+        if let Err(error) = write(&mut self.data) {
+            self.data.truncate(start);
+            return Err(error);
+        }
+        self.ends.push(self.data.len());
+        Ok(())
+    }
+
+    pub(crate) fn append(&mut self, other: &Self) {
+        let start = self.data.len();
+        self.data.extend_from_slice(&other.data);
+        self.ends.extend(other.ends.iter().map(|end| start + end));
+    }
+
+    /// How many bytes there are in all.
+    pub(crate) fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let argument = self.data.get(start..*end).unwrap_or_default();
+            start = *end;
+            argument
+        })
+    }
+
+    /// Adds all of them to a command.
+    pub(crate) fn write(&self, command: &mut Cmd) {
+        for argument in self.iter() {
+            command.arg(argument);
+        }
+    }
+}

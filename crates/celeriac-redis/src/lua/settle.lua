@@ -1,0 +1,260 @@
+-- Ends deliveries, stores results and publishes, in order, each entry wholly or not at all.
+--
+-- KEYS: unacked, unacked_index, marks, parked index, workers
+-- ARGV: slot ('' if it may be done twice), call, whether it is another try, separator, channel of due times, number of compressed records, for each of them its
+--       key, the whole of it and its state; then for each entry one of
+--       'ack' tag
+--       'done' tag record          an acknowledgement with a result
+--       'put' record               a result alone
+--       'end' tag end, number of results, record..., number of pushes, push...     the general case; tag '' if nothing is held
+--   end:    'ack' | 'back' list order envelope | 'aside' list most note
+--           | 'park' queue list-of-step-0 parked due step unique order size-of-tail
+--   record: key, whether it is an end, milliseconds to live ('' for ever), value
+--   push:   'list' list envelope | 'park' queue list-of-step-0 parked due step unique may-go-at-once envelope
+--           | 'fanout' channel beginning-of-seen-keys number-of-queues queue... envelope
+-- Returns: the number of entries done, the places from 0 of those passed over (not held), what went wrong with the next: '' nothing; NUL
+--          and a key, that the state of a compressed record there has to be told; with `!` before it, what is wrong for all of them.
+local unacked, index, marks, parked_index, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local slot, call, separator, due_channel = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
+expected = { unacked, 'hash', parked_index, 'zset', workers, 'zset' }
+
+-- A try whose answer was lost is not repeated: its answer was kept, as call:done:lost,lost,...:wrong
+if ARGV[3] == '1' then
+  local mark = redis.call('HGET', marks, slot)
+  if mark and string.sub(mark, 1, #call + 1) == call .. ':' then
+    local done, places, wrong = string.match(mark, '^[^:]*:(%d+):([^:]*):(.*)$')
+    local lost = {}
+    for place in string.gmatch(places, '%d+') do lost[#lost + 1] = tonumber(place) end
+    return { tonumber(done), lost, wrong }
+  end
+end
+
+local cursor = 6
+local function take()
+  cursor = cursor + 1
+  return ARGV[cursor - 1]
+end
+
+-- What is known of records that only the caller can decompress.
+local known = {}
+for _ = 1, tonumber(take()) do
+  local key = take()
+  known[key] = { take(), take() }
+end
+
+-- The state of a record that neither Celery nor we have written: in JSON, msgpack or YAML, by all of it.
+local function state_of(key, head)
+  if string.byte(head) == 0 then return known[key] and known[key][2] end
+  local value = redis.call('GET', key)
+  local json = string.find(value, '^%s*{')
+  if json or string.byte(value) >= 128 then
+    local read, object = pcall(function() return json and cjson.decode(value) or cmsgpack.unpack(value) end)
+    return read and type(object) == 'table' and object.status
+  end
+  return string.match('\n' .. value .. '\n', '\nstatus: ["\']?(%u+)["\']?%s*\n')
+end
+
+-- The state of a record in msgpack, where it comes first, as Celery and we write it: a map's header, then two short texts.
+local function packed_state(head)
+  local size, rest = string.match(head, '^[\128-\143]\166status([\160-\191])(.*)')
+  if not size then size, rest = string.match(head, '^\222..\166status([\160-\191])(.*)') end
+  return size and string.sub(rest, 1, string.byte(size) - 160)
+end
+
+-- Whether a record whose first bytes are `head` may be replaced: they tell its state, as Celery and we write it.
+local function may_store(key, head, ends)
+  if head == '' then return true end
+  local state = string.match(head, '^{"status": ?"([^"]*)"') or packed_state(head)
+    or string.match(head, '^%-%-%- {%? "status" : "([^"]*)"') or state_of(key, head)
+  if state == 'SUCCESS' then return false end
+  if state == 'FAILURE' or state == 'REVOKED' then return ends == '1' end
+  return true
+end
+
+-- The first bytes of the record at `key`; or nothing, and what is wrong.
+local function head_of(key)
+  local head = redis.pcall('GETRANGE', key, 0, 47)
+  if type(head) == 'table' then return nil, key .. ' ' .. head.err end
+  if string.byte(head) == 0 and not (known[key] and known[key][1] == redis.call('GET', key)) then return nil, '\0' .. key end
+  return head
+end
+
+local function store(key, head, ends, life, value)
+  if not may_store(key, head, ends) then return end
+  if life == '' then
+    redis.call('SET', key, value)
+  elseif string.sub(life, -3) == '000' then
+    redis.call('SETEX', key, string.sub(life, 1, -4), value)
+  else
+    redis.call('PSETEX', key, life, value)
+  end
+  -- By now there is no way back: who may store but not publish has its watchers read later.
+  redis.pcall('PUBLISH', key, value)
+end
+
+-- What ends begins by deleting something, be it nothing: that takes no memory. A server that takes no writes refuses it, and nothing has
+-- happened; one that is full lets the others follow, or nothing would ever end there.
+
+-- Taken out of the index at the end, all at once.
+local ended = {}
+-- What goes back to its list at the end, the latest first, so that the earliest is foremost.
+local backs = {}
+
+-- Whether nothing can be parked at `parked`: what is wrong.
+local function unparkable(parked)
+  local key = occupied({ parked, 'zset', parked_index, 'zset', workers, 'zset' })
+  return key and key .. ' WRONGTYPE'
+end
+
+-- The general case. Returns nothing, 'lost', or what is wrong: that is looked for before anything is done.
+local function settle()
+  local at = now()
+  local function read_push()
+    local push = { kind = take() }
+    if push.kind == 'list' then
+      push.list = take()
+    elseif push.kind == 'park' then
+      push.queue, push.plain, push.parked, push.due = take(), take(), take(), take()
+      push.step, push.unique, push.early = take(), take(), take()
+      push.list = list_of(push.plain, push.step, separator)
+    else
+      push.channel, push.seen, push.queues = take(), take(), {}
+      for i = 1, tonumber(take()) do push.queues[i] = take() end
+    end
+    push.envelope = take()
+    return push
+  end
+
+  local function publish(push)
+    if push.kind == 'list' then
+      redis.call('LPUSH', push.list, push.envelope)
+    elseif push.kind == 'park' then
+      -- Where nobody is who would move it, it takes Celery's own form, if it has one: any worker may take it then, and ours park it.
+      if tonumber(push.due) <= at or (push.early == '1' and redis.call('ZCOUNT', workers, at, '+inf') == 0) then
+        redis.call('LPUSH', push.list, push.envelope)
+      else
+        local member = push.unique .. ':' .. push.step .. ':' .. push.envelope
+        park(push.parked, parked_index, push.queue, due_channel, push.due, member)
+      end
+    else
+      if #push.queues > 0 then
+        local seen = push.seen .. redis.sha1hex(push.envelope)
+        for _, queue in ipairs(push.queues) do redis.call('SADD', seen, queue) end
+        redis.call('EXPIRE', seen, 60)
+      end
+      redis.pcall('PUBLISH', push.channel, push.envelope)
+    end
+  end
+
+  local tag, verb, operand = take(), take(), {}
+  for i = 1, ({ ack = 0, back = 3, park = 8, aside = 3 })[verb] do operand[i] = take() end
+  local records, pushes, wrong = {}, {}, false
+  for i = 1, tonumber(take()) do
+    local record = { take(), take(), take(), take() }
+    record.head, wrong = head_of(record[1])
+    records[i] = record
+  end
+  for i = 1, tonumber(take()) do
+    local push = read_push()
+    if push.list and not is_list(push.list) then wrong = push.list .. ' WRONGTYPE' end
+    if push.parked then wrong = unparkable(push.parked) or wrong end
+    pushes[i] = push
+  end
+  local back = verb == 'back' and operand[1] or verb == 'park' and list_of(operand[2], operand[5], separator)
+  if back and not is_list(back) then wrong = back .. ' WRONGTYPE' end
+  if verb == 'park' then wrong = unparkable(operand[3]) or wrong end
+
+  local value = tag ~= '' and redis.call('HGET', unacked, tag)
+  if tag ~= '' and not value then return 'lost' end
+  if wrong then return wrong end
+  if tag ~= '' then redis.call('HDEL', unacked, '') end
+  for _, push in ipairs(pushes) do publish(push) end
+  for _, record in ipairs(records) do store(record[1], record.head, record[2], record[3], record[4]) end
+  if verb == 'back' then
+    backs[#backs + 1] = { back, tonumber(operand[2]), operand[3] }
+  elseif verb == 'park' then
+    local queue, _, parked, due, step, unique, order, tail = unpack(operand)
+    local envelope = string.sub(value, 2, -tonumber(tail) - 1)
+    if tonumber(due) <= at then
+      backs[#backs + 1] = { back, tonumber(order), envelope }
+    else
+      park(parked, parked_index, queue, due_channel, due, unique .. ':' .. step .. ':' .. envelope)
+    end
+  elseif verb == 'aside' and is_list(operand[1]) then
+    -- Where it is not, what is no message is dropped: to take it again and again helps nobody.
+    redis.call('LPUSH', operand[1], operand[3])
+    redis.call('LTRIM', operand[1], 0, tonumber(operand[2]) - 1)
+  end
+  if tag ~= '' then
+    redis.call('HDEL', unacked, tag)
+    ended[#ended + 1] = tag
+  end
+end
+
+-- Carries out one entry. Returns nothing, 'lost', or what is wrong, before anything was done.
+local function entry()
+  local kind = take()
+  if kind == 'ack' then
+    local tag = take()
+    if redis.call('HDEL', unacked, tag) == 0 then return 'lost' end
+    ended[#ended + 1] = tag
+  elseif kind == 'done' or kind == 'put' then
+    local tag = kind == 'done' and take()
+    local key, ends, life, value = ARGV[cursor], ARGV[cursor + 1], ARGV[cursor + 2], ARGV[cursor + 3]
+    cursor = cursor + 4
+    local head, wrong = head_of(key)
+    if wrong then return tag and redis.call('HEXISTS', unacked, tag) == 0 and 'lost' or wrong end
+    if tag then
+      if redis.call('HDEL', unacked, tag) == 0 then return 'lost' end
+      ended[#ended + 1] = tag
+    elseif ends == '1' then
+      redis.call('HDEL', unacked, '')
+    end
+    store(key, head, ends, life, value)
+  else
+    return settle()
+  end
+end
+
+-- Puts a message back before all others of its list but those that came back and were taken before it.
+local function put_back(list, order, envelope)
+  local passed = 0
+  while passed < 64 do
+    local other = redis.call('LINDEX', list, -1 - passed)
+    -- To move large ones out of the way would hold up the server.
+    if other and #other > 65536 then break end
+    other = other and string.match(string.sub(other, -48), '"celeriac": %[(%d+), %d+%]}$')
+    if not other or tonumber(other) >= order then break end
+    passed = passed + 1
+  end
+  local older = passed > 0 and redis.call('RPOP', list, passed) or {}
+  redis.call('RPUSH', list, envelope)
+  for i = #older, 1, -1 do redis.call('RPUSH', list, older[i]) end
+end
+
+local done, lost, wrong = 0, {}, ''
+while cursor <= #ARGV do
+  local fine, outcome = pcall(entry)
+  if not fine then
+    -- The server takes no writes: that is found out by the first one, before anything is done.
+    wrong = '!' .. blamed(outcome)
+    break
+  elseif outcome == 'lost' then
+    lost[#lost + 1] = done
+  elseif outcome then
+    wrong = outcome
+    break
+  end
+  done = done + 1
+end
+if #backs > 0 then
+  table.sort(backs, function(one, other) return one[2] > other[2] end)
+  for _, back in ipairs(backs) do put_back(unpack(back)) end
+end
+-- What is done is done: an index or marks of another type do not undo it.
+for i = 1, #ended, 1000 do redis.pcall('ZREM', index, unpack(ended, i, math.min(i + 999, #ended))) end
+if done > 0 and slot ~= '' then
+  local mark = call .. ':' .. done .. ':' .. table.concat(lost, ',') .. ':' .. wrong
+  if redis.pcall('HSET', marks, slot, mark) == 1 then redis.call('EXPIRE', marks, 600) end
+end
+return { done, lost, wrong }

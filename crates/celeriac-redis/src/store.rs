@@ -1,0 +1,298 @@
+//! `RedisStore`: the open store, and what its halves share.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use celeriac_backend::ResultBackend;
+use celeriac_broker::Broker;
+use celeriac_core::{Error, QueueName, Result, StoreId};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::RedisBackend;
+use crate::broker::RedisBroker;
+use crate::chord::Chords;
+use crate::config::RedisConfig;
+use crate::endpoint::Endpoint;
+use crate::error::closed;
+use crate::held::{Entry, Held};
+use crate::hub::Hub;
+use crate::keeper::{self, Order};
+use crate::keys::Keys;
+use crate::link::Link;
+use crate::slots::Slots;
+use crate::watch::Watches;
+use crate::wire::json;
+
+/// An open Redis database: a broker and a result backend in one. Clones share it.
+///
+/// It is closed when both its broker and its backend are closed, or the last handle, consumer and delivery is dropped.
+#[derive(Debug, Clone)]
+pub struct RedisStore {
+    inner: Arc<Inner>,
+}
+
+impl RedisStore {
+    /// Connects. It is called within a tokio runtime, on which the store then works.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming what is wrong: the credentials, a certificate, the number of the
+    /// database. [`ErrorKind::Unsupported`](celeriac_core::ErrorKind::Unsupported) for a server that is too old. [`ErrorKind::Unavailable`](celeriac_core::ErrorKind::Unavailable) if no server can be reached within
+    /// [`RedisConfig::startup_timeout`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is changed on the server, and the connection is closed.
+    pub async fn open(config: RedisConfig) -> Result<Self> {
+        let endpoint = Arc::new(Endpoint::new(config.clone())?);
+        let link = Link::new(Arc::clone(&endpoint));
+        link.connected("open").await?;
+        let owner = format!("{:016x}", fastrand::u64(..));
+        let keys = Keys::new(&config);
+        let shared = Shared {
+            id: StoreId(config.store_name()),
+            marks: keys.marks(&owner),
+            held: Held::new(&owner),
+            slots: Slots::default(),
+            returning: watch::Sender::new(0),
+            celerys: RwLock::default(),
+            numbers: AtomicU64::new(0),
+            owner,
+            keys,
+            config,
+        };
+        let (shared, hub) = (Arc::new(shared), Hub::new(Arc::clone(&endpoint)));
+        let inner = Inner {
+            watches: Watches::new(&shared, &link, &hub),
+            shared,
+            link,
+            hub,
+            endpoint,
+            keeper: Mutex::default(),
+            closing: CancellationToken::new(),
+            taking: watch::Sender::new(0),
+            closed: AtomicU8::new(0),
+            handed_out: AtomicU8::new(0),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> Arc<dyn Broker> {
+        self.inner.hand_out(Half::Broker);
+        Arc::new(RedisBroker::new(Arc::clone(&self.inner)))
+    }
+
+    /// The result backend: on the same store as the broker, so that a task's completion is one transition.
+    #[must_use]
+    pub fn backend(&self) -> Arc<dyn ResultBackend> {
+        self.inner.hand_out(Half::Backend);
+        Arc::new(RedisBackend::new(Arc::clone(&self.inner)))
+    }
+
+    /// The groups and chords, which are closed with the result backend.
+    #[must_use]
+    pub fn chords(&self) -> Chords {
+        self.inner.hand_out(Half::Backend);
+        Chords::new(Arc::clone(&self.inner))
+    }
+
+    /// Closes the broker and the backend: hands back what is held, and disconnects.
+    ///
+    /// # Errors
+    /// If what is held could not be handed back within 5 seconds: it comes back when its lease ends. The store is closed all the same.
+    ///
+    /// # Cancel safety
+    /// What is held is handed back all the same. If this is dropped while it waits for that, the backend may be open still: call it again.
+    pub async fn close(&self) -> Result<()> {
+        let broker = self.inner.close(Half::Broker).await;
+        let backend = self.inner.close(Half::Backend).await;
+        broker.and(backend)
+    }
+}
+
+/// What can be closed by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Half {
+    Broker = 1,
+    Backend = 2,
+}
+
+/// What the threads of a store share.
+pub(crate) struct Shared {
+    pub(crate) id: StoreId,
+    pub(crate) config: RedisConfig,
+    pub(crate) keys: Keys,
+    /// This handle's own name, which no other has.
+    pub(crate) owner: String,
+    /// The key of this handle's marks.
+    pub(crate) marks: String,
+    pub(crate) held: Held,
+    pub(crate) slots: Slots,
+    /// How many dropped deliveries the keeper has not handed back yet.
+    pub(crate) returning: watch::Sender<usize>,
+    /// The queues that messages with an ETA go to in Celery's own form.
+    celerys: RwLock<HashSet<QueueName>>,
+    numbers: AtomicU64,
+}
+
+impl Shared {
+    /// A text that nobody else has; those of this handle ascend, so that messages parked for one time are sorted as they came.
+    pub(crate) fn unique(&self) -> String {
+        // ORDERING: only that no number comes twice matters.
+        format!("{}.{:016x}", self.owner, self.numbers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A queue was declared.
+    pub(crate) fn declared(&self, queue: &QueueName, celerys_form: bool) {
+        let mut celerys = self.celerys.write().unwrap_or_else(PoisonError::into_inner);
+        if celerys_form {
+            celerys.insert(queue.clone());
+        } else {
+            celerys.remove(queue);
+        }
+    }
+
+    pub(crate) fn keeps_celerys_form(&self, queue: &str) -> bool {
+        let celerys = self.celerys.read().unwrap_or_else(PoisonError::into_inner);
+        !celerys.is_empty() && celerys.iter().any(|name| name.as_str() == queue)
+    }
+
+    /// What is kept aside of a message that cannot be read. `value` is what `unacked` has of it.
+    pub(crate) fn note(&self, entry: &Entry, reason: &str, value: Option<&[u8]>) -> Vec<u8> {
+        let mut note = b"{\"queue\": ".to_vec();
+        json::push_text(&mut note, &entry.source.queue);
+        note.extend_from_slice(b", \"reason\": ");
+        json::push_text(&mut note, reason);
+        note.extend_from_slice(b", \"item\": \"");
+        json::push_base64(&mut note, value.map(|value| entry.source.envelope(value)).unwrap_or_default());
+        note.extend_from_slice(b"\"}");
+        note
+    }
+}
+
+/// What the handles of a store share.
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) link: Link,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) watches: Arc<Watches>,
+    endpoint: Arc<Endpoint>,
+    /// There from the first consumer to the closing of the broker.
+    keeper: Mutex<Option<mpsc::UnboundedSender<Order>>>,
+    /// Cancelled when the broker is closed.
+    pub(crate) closing: CancellationToken,
+    /// How many calls that take messages are under way.
+    taking: watch::Sender<usize>,
+    /// The halves that were closed.
+    closed: AtomicU8,
+    handed_out: AtomicU8,
+}
+
+impl Inner {
+    fn hand_out(&self, half: Half) {
+        self.handed_out.fetch_or(half as u8, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self, half: Half) -> bool {
+        self.closed.load(Ordering::SeqCst) & half as u8 != 0
+    }
+
+    pub(crate) fn check_open(&self, half: Half, operation: &'static str) -> Result<()> {
+        if self.is_closed(half) { Err(closed(operation)) } else { Ok(()) }
+    }
+
+    /// A call that takes messages begins; it has ended when this is dropped.
+    pub(crate) fn taking(&self) -> impl Drop + use<> {
+        struct Taking(watch::Sender<usize>);
+        impl Drop for Taking {
+            fn drop(&mut self) {
+                self.0.send_modify(|count| *count -= 1);
+            }
+        }
+        self.taking.send_modify(|count| *count += 1);
+        Taking(self.taking.clone())
+    }
+
+    /// Starts the keeper, if there is none, or the one before broke down.
+    pub(crate) fn keep(&self) -> Result<()> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_open(Half::Broker, "consume")?;
+        if keeper.as_ref().is_none_or(mpsc::UnboundedSender::is_closed) {
+            self.shared.returning.send_replace(0);
+            let (shared, endpoint) = (Arc::clone(&self.shared), Arc::clone(&self.endpoint));
+            *keeper = Some(keeper::start(shared, endpoint, self.closing.clone())?);
+        }
+        Ok(())
+    }
+
+    /// Hands a delivery back without waiting for it.
+    pub(crate) fn hand_back_later(&self, number: u64) {
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = &*keeper {
+            self.shared.returning.send_modify(|count| *count += 1);
+            if keeper.send(Order::Back(number)).is_err() {
+                // Without a keeper everything was handed back.
+                self.shared.returning.send_modify(|count| *count -= 1);
+            }
+        }
+    }
+
+    /// Closes `half`, and with the last half the connections.
+    pub(crate) async fn close(&self, half: Half) -> Result<()> {
+        let before = self.closed.fetch_or(half as u8, Ordering::SeqCst);
+        let mut outcome = Ok(());
+        if matches!(half, Half::Backend) {
+            self.watches.close();
+        }
+        if before & half as u8 == 0 && matches!(half, Half::Broker) {
+            self.closing.cancel();
+            // What is being taken is to be handed back too.
+            let mut taking = self.taking.subscribe();
+            let _ = tokio::time::timeout(keeper::FAREWELL / 2, taking.wait_for(|count| *count == 0)).await;
+            let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(keeper) = keeper {
+                let (sender, stopped) = oneshot::channel();
+                if keeper.send(Order::Stop(Some(sender))).is_ok() {
+                    outcome = stopped.await.unwrap_or_else(|_| Err(not_handed_back()));
+                }
+            }
+        }
+        let left = self.handed_out.load(Ordering::SeqCst) & !self.closed.load(Ordering::SeqCst);
+        if left == 0 {
+            self.closed.store(Half::Broker as u8 | Half::Backend as u8, Ordering::SeqCst);
+            self.link.close();
+            self.hub.close();
+        }
+        outcome
+    }
+}
+
+fn not_handed_back() -> Error {
+    let why = format!(
+        "what was held could not be handed back within {:?}, for Redis does not answer; it comes back when its lease ends",
+        keeper::FAREWELL
+    );
+    Error::unavailable("close", why)
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closing.cancel();
+        if let Some(keeper) = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            // It hands back what is held, and ends.
+            let _ = keeper.send(Order::Stop(None));
+        }
+        self.watches.close();
+        self.link.close();
+        self.hub.close();
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("id", &self.shared.id.0).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,43 @@
+//! A result in a format that no record is written in, such as bincode, within a record in JSON.
+//!
+//! It stands there as `{"__celeriac__": {"content_type": "...", "data": "<base64>"}}`. Python sees that object; Celeriac sees the result.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use celeriac_core::Payload;
+use celeriac_serializer::{Json, Serializer as _, SerializerExt as _};
+
+use crate::wire::json::{push_base64, push_text};
+
+/// How such an object begins, to the letter: a result of the user's that begins so is enclosed too.
+const START: &[u8] = b"{\"__celeriac__\": ";
+
+pub(super) fn push(out: &mut Vec<u8>, payload: &Payload) {
+    out.extend_from_slice(START);
+    out.extend_from_slice(b"{\"content_type\": ");
+    push_text(out, &payload.content_type);
+    out.extend_from_slice(b", \"data\": \"");
+    push_base64(out, &payload.data);
+    out.extend_from_slice(b"\"}}");
+}
+
+/// Whether bare JSON would be taken for an enclosed result.
+pub(super) fn looks_so(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(START)
+}
+
+/// The result in an object that [`push`] wrote; `None` for any other value.
+pub(super) fn read(json: &[u8]) -> Option<Payload> {
+    if !looks_so(json) {
+        return None;
+    }
+    let outer = Json.split_map(json).ok()?;
+    let [(_, inner)] = outer.as_slice() else { return None };
+    let inner = Json.split_map(inner).ok()?;
+    let [(content_type, kind), (data, text)] = inner.as_slice() else { return None };
+    if (&**content_type, &**data) != ("content_type", "data") {
+        return None;
+    }
+    let text: String = Json.from_bytes(text).ok()?;
+    Some(Payload { content_type: Json.from_bytes(kind).ok()?, data: STANDARD.decode(text).ok()?.into() })
+}

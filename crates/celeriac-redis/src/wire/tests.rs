@@ -1,0 +1,8 @@
+//! The wire against Python's, and against itself.
+
+mod captured;
+mod envelopes;
+mod handing_back;
+mod props;
+mod records;
+mod strangers;

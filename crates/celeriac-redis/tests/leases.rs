@@ -1,0 +1,175 @@
+//! Who holds what: leases are renewed by the living, and what the dead held is found.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first error")]
+
+mod common;
+
+use std::time::Duration;
+
+use celeriac_broker::{Requeue, Settled};
+use celeriac_core::Timestamp;
+use celeriac_testkit::server::RedisServer;
+use common::*;
+
+/// The envelope that Python sends, but for its body and tag.
+fn envelope(body: &str, tag: &str) -> String {
+    format!(
+        r#"{{"body": "{body}", "content-encoding": "utf-8", "content-type": "application/json", "headers": {{}}, "properties": {{"delivery_mode": 2, "delivery_info": {{"exchange": "", "routing_key": "jobs"}}, "priority": 0, "delivery_tag": "{tag}"}}}}"#
+    )
+}
+
+/// The time in seconds, so far back.
+fn ago(time: Duration) -> String {
+    let micros = (Timestamp::now() - time).as_micros();
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+/// What a worker of Python that was killed left behind.
+async fn left_by_python(server: &RedisServer, body: &str, tag: &str, taken: Duration) {
+    let value = format!(r#"[{}, "", "jobs"]"#, envelope(body, tag));
+    server.command(&["ZADD", "unacked_index", &ago(taken), tag]).await;
+    server.command(&["HSET", "unacked", tag, &value]).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_held_longer_than_its_lease_goes_to_nobody_else() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let (store, other) = (open(config(&server)).await, open(config(&server)).await);
+    publish(&store, &jobs, &["long"]).await;
+    let held = one(&mut consumer(&store, &jobs).await).await;
+    none(&mut consumer(&other, &jobs).await, LEASE * 4).await;
+    assert_eq!(held.ack().await.unwrap(), Settled::Done);
+    assert_eq!(ask(&server, &["HLEN", "unacked"]).await, "0");
+    assert_eq!(ask(&server, &["ZCARD", "unacked_index"]).await, "0");
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_kept_busy_loses_no_lease() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server)).await;
+    publish(&store, &jobs, &["long"]).await;
+    let held = one(&mut consumer(&store, &jobs).await).await;
+    let (busy, address) = (std::time::Instant::now(), server.url());
+    // This test's runtime has one thread, and nothing else runs on it meanwhile.
+    let other = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let config = celeriac_redis::RedisConfig::from_url(&address).unwrap().lease(LEASE);
+            let store = open(config).await;
+            none(&mut consumer(&store, &queue("jobs")).await, LEASE * 4).await;
+        });
+    });
+    other.join().unwrap();
+    assert!(busy.elapsed() >= LEASE * 4);
+    assert_eq!(held.ack().await.unwrap(), Settled::Done);
+}
+
+#[tokio::test]
+async fn whatever_timeout_python_has_it_restores_nothing_that_is_held() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server)).await;
+    publish(&store, &jobs, &["long"]).await;
+    let _held = one(&mut consumer(&store, &jobs).await).await;
+    let end = tokio::time::Instant::now() + LEASE * 3;
+    while tokio::time::Instant::now() < end {
+        // What kombu looks for with a timeout of no time at all.
+        let visible = server.command(&["ZRANGE", "unacked_index", &ago(Duration::ZERO), "0", "BYSCORE", "REV"]).await;
+        assert_eq!(visible.texts(), Vec::<String>::new());
+        tokio::time::sleep(LEASE / 20).await; // wait: looked for again and again, for as long as three leases
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_held_comes_back_marked_and_in_order() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let survivor = open(config(&server)).await;
+    let _working = consumer(&survivor, &queue("other")).await;
+    let dead = open(config(&server)).await;
+    publish(&dead, &jobs, &["a", "b", "c"]).await;
+    let mut lost = consumer(&dead, &jobs).await;
+    let mut held = Vec::new();
+    while held.len() < 3 {
+        held.extend(lost.recv(MANY).await.unwrap());
+    }
+    // Nobody renews what nobody knows to hold: so it is given other names.
+    let tags = server.command(&["HKEYS", "unacked"]).await.texts();
+    for tag in &tags {
+        let value = ask(&server, &["HGET", "unacked", tag]).await;
+        let lost = tag.replace("rs.", "rs.dead");
+        server.command(&["HSET", "unacked", &lost, &value]).await;
+        server.command(&["ZADD", "unacked_index", &ago(Duration::ZERO), &lost]).await;
+        server.command(&["HDEL", "unacked", tag]).await;
+        server.command(&["ZREM", "unacked_index", tag]).await;
+    }
+    until(&server, &["LLEN", "jobs"], "3").await;
+    publish(&survivor, &jobs, &["d"]).await;
+    let mut consumer = consumer(&survivor, &jobs).await;
+    for (body, count) in [("a", 2), ("b", 2), ("c", 2), ("d", 1)] {
+        let delivery = one(&mut consumer).await;
+        assert_eq!((text(&delivery).as_str(), delivery.delivery_count), (body, Some(count)));
+        assert_eq!(delivery.redelivered, count > 1);
+        delivery.ack().await.unwrap();
+    }
+    drop(held);
+}
+
+#[tokio::test]
+async fn what_a_dead_python_worker_held_comes_back_after_its_own_timeout() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    left_by_python(&server, "recent", "1b671a64-40d5-491e-99b0-da01ff1f3341", Duration::from_secs(60)).await;
+    left_by_python(&server, "old", "0f8fad5b-d9cb-469f-a165-70867728950e", Duration::from_secs(130)).await;
+    let store = open(config(&server).visibility_timeout(Duration::from_secs(120))).await;
+    let mut consumer = consumer(&store, &jobs).await;
+    let delivery = one(&mut consumer).await;
+    assert_eq!(text(&delivery), "old");
+    assert!(delivery.redelivered);
+    delivery.ack().await.unwrap();
+    assert_eq!(server.command(&["HKEYS", "unacked"]).await.texts(), ["1b671a64-40d5-491e-99b0-da01ff1f3341"]);
+    none(&mut consumer, LEASE * 2).await;
+}
+
+#[tokio::test]
+async fn a_message_that_was_restored_under_its_holder_is_not_acknowledged_by_it() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server)).await;
+    publish(&store, &jobs, &["x"]).await;
+    let held = one(&mut consumer(&store, &jobs).await).await;
+    // As kombu does it.
+    let tag = server.command(&["HKEYS", "unacked"]).await.texts().remove(0);
+    server.command(&["ZREM", "unacked_index", &tag]).await;
+    server.command(&["HDEL", "unacked", &tag]).await;
+    server.command(&["RPUSH", "jobs", &envelope("x", "again")]).await;
+    let again = one(&mut consumer(&store, &jobs).await).await;
+    assert_eq!(held.ack().await.unwrap(), Settled::Lost);
+    assert_eq!(ask(&server, &["HLEN", "unacked"]).await, "1", "the other delivery is held still");
+    again.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_goes_back_is_as_kombu_hands_it_back() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server)).await;
+    server.command(&["LPUSH", "jobs", &envelope("x", "t")]).await;
+    let held = one(&mut consumer(&store, &jobs).await).await;
+    let kept = server.command(&["HVALS", "unacked"]).await.texts();
+    assert_eq!(kept, [format!(r#"[{}, "", "jobs"]"#, envelope("x", "t"))], "byte for byte, as kombu reads it");
+    held.reject(Requeue::Yes).await.unwrap();
+    let back = server.command(&["LRANGE", "jobs", "0", "-1"]).await.texts().remove(0);
+    let back: serde_json::Value = serde_json::from_str(&back).unwrap();
+    assert_eq!(back["headers"]["redelivered"], true);
+    assert_eq!(back["properties"]["delivery_info"]["redelivered"], true);
+    assert_eq!(back["properties"]["delivery_tag"], "t");
+    assert_eq!(back["body"], "x");
+}
+
+#[tokio::test]
+async fn a_sweep_finds_what_is_due_in_queues_that_nobody_waits_for() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server)).await;
+    let _working = consumer(&store, &queue("other")).await;
+    let due = Timestamp::now() + Duration::from_millis(500);
+    store.broker().publish(vec![outgoing("x", &jobs).deliver_at(due)]).await.unwrap();
+    assert_eq!(ask(&server, &["LLEN", "jobs"]).await, "0");
+    until(&server, &["LLEN", "jobs"], "1").await;
+    assert!(Timestamp::now() >= due);
+    assert_eq!(ask(&server, &["EXISTS", "_celeriac.parked", "_celeriac.parked.jobs"]).await, "0");
+}
