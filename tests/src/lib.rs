@@ -1,5 +1,10 @@
 //! Tests across the crates of celeriac: the tasks and processes they share. The tests themselves are in `tests/`.
 
+pub mod log;
+pub mod peers;
+pub mod python;
+pub mod redis;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -78,7 +83,7 @@ pub fn through_gate_blocking(cx: &TaskContext, traces: State<Traces>, n: u64) ->
     Ok(n)
 }
 
-/// The app of all these tests, over the file at `url`.
+/// The app of all these tests, over the file or the server at `url`.
 ///
 /// # Errors
 /// If it cannot be opened.
@@ -87,7 +92,7 @@ pub async fn app(url: &str, traces: &Path) -> celeriac::Result<App> {
         .read_env(false)
         .broker_url(url)
         .state(Traces { folder: traces.to_owned() })
-        .tasks(tasks![double, through_gate, through_gate_blocking])
+        .tasks(tasks![double, through_gate, through_gate_blocking, peers::trace])
         .build()
         .await
 }
@@ -160,13 +165,22 @@ impl Place {
     /// If the process does not start.
     #[must_use]
     pub fn worker(&self, actor: &str, concurrency: usize) -> Child {
-        Command::new(actor)
-            .args([self.url(), self.path().display().to_string(), concurrency.to_string()])
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("a worker's process starts")
+        worker(actor, &self.url(), self.path(), concurrency)
     }
+}
+
+/// Starts a worker in a process of its own, over the store at `url`. `actor` is the path of its program.
+///
+/// # Panics
+/// If the process does not start.
+#[must_use]
+pub fn worker(actor: &str, url: &str, traces: &Path, concurrency: usize) -> Child {
+    Command::new(actor)
+        .args([url, &traces.display().to_string(), &concurrency.to_string()])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a worker's process starts")
 }
 
 /// Sends a signal to a child.

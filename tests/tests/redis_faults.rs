@@ -1,0 +1,128 @@
+//! The connections to Redis are cut at every point there is: no task is lost, and none runs twice that need not.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its figures, and may fail")]
+
+use std::sync::Arc;
+
+use celeriac_testkit::proxy::{Cut, FaultProxy};
+use celeriac_testkit::server::RedisServer;
+use celeriac_tests::redis::Runs;
+use celeriac_tests::redis::scenario::{self, COUNTDOWN, SECOND_TIME, TASKS};
+use tokio::task::JoinSet;
+
+/// So many scenarios are under way at a time.
+const AT_ONCE: usize = 8;
+
+type Point = (&'static str, fn(u64) -> Cut);
+
+const POINTS: [Point; 5] = [
+    ("before", Cut::before),
+    ("inside", Cut::inside),
+    ("before the reply to", Cut::before_reply),
+    ("inside the reply to", Cut::inside_reply),
+    ("after the reply to", Cut::after_reply),
+];
+
+/// Runs scenarios, several at a time, and fails with what went wrong in any of them.
+async fn all<F: Future<Output = Result<(), String>> + Send + 'static>(scenarios: impl IntoIterator<Item = F>) {
+    let mut scenarios = scenarios.into_iter();
+    let (mut running, mut count, mut wrong) = (JoinSet::new(), 0, Vec::new());
+    loop {
+        while running.len() < AT_ONCE
+            && wrong.len() < 10
+            && let Some(scenario) = scenarios.next()
+        {
+            running.spawn(scenario);
+        }
+        let Some(ended) = running.join_next().await else { break };
+        count += 1;
+        wrong.extend(ended.map_err(|error| error.to_string()).flatten().err());
+    }
+    assert!(count > 0, "some scenario ran");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What must not be: a message that was delivered twice, or one task sent twice of which it was known that it had come.
+fn repeated(runs: &Runs, may_be_sent_twice: bool) -> Option<String> {
+    let wrong = (0..TASKS).filter(|n| {
+        let (times, spare) = (runs.of(*n), u32::from(*n == SECOND_TIME));
+        let most = if may_be_sent_twice && *n != COUNTDOWN { 2 } else { 1 };
+        times.redelivered > spare || times.all > most + spare
+    });
+    let wrong: Vec<_> = wrong.map(|n| (n, runs.of(n))).collect();
+    (!wrong.is_empty()).then(|| format!("these ran again: {wrong:?}"))
+}
+
+/// The names of the commands of an undisturbed scenario.
+async fn undisturbed(server: &RedisServer, options: &str) -> Vec<String> {
+    let proxy = FaultProxy::start(server.address()).await;
+    let runs = scenario::run(server, &proxy, options, "calm.").await.unwrap();
+    assert_eq!(repeated(&runs, false), None);
+    proxy.names()
+}
+
+/// Cuts a connection, or all of them, at a point of the `nth` command.
+async fn cut(
+    server: Arc<RedisServer>,
+    options: &'static str,
+    (what, cut): Point,
+    nth: u64,
+    everywhere: bool,
+) -> Result<(), String> {
+    let proxy = FaultProxy::start(server.address()).await;
+    let cut = cut(nth);
+    proxy.cut_at(if everywhere { cut.everywhere() } else { cut });
+    let prefix = format!("{}.{nth}.", what.replace(' ', "-"));
+    let outcome = scenario::run(&server, &proxy, options, &prefix).await;
+    let wrong = match outcome {
+        // Of plain messages that are under way when the connection is lost nobody knows whether they have come: they are sent again.
+        Ok(runs) => repeated(&runs, true),
+        Err(wrong) => Some(wrong),
+    };
+    let names = proxy.names();
+    let name = usize::try_from(nth).ok().and_then(|nth| names.get(nth - 1)).map_or("nothing", String::as_str);
+    wrong.map_or(Ok(()), |wrong| Err(format!("cut {what} command {nth}, {name}, everywhere: {everywhere}: {wrong}")))
+}
+
+/// Cuts at every point of every command.
+async fn cut_at_all_points(options: &'static str, points: &[Point], everywhere: bool) {
+    let server = Arc::new(RedisServer::start().await);
+    let names = undisturbed(&server, options).await;
+    let last = names.len() as u64 + 5;
+    let cuts = (1..=last).flat_map(|nth| points.iter().map(move |point| (nth, *point)));
+    all(cuts.map(|(nth, point)| cut(Arc::clone(&server), options, point, nth, everywhere))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_at_any_point_of_any_command_loses_and_repeats_nothing() {
+    cut_at_all_points("", &POINTS, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_of_all_connections_at_once_loses_and_repeats_nothing() {
+    cut_at_all_points("", &POINTS[..3], true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_in_the_older_protocol_loses_and_repeats_nothing() {
+    cut_at_all_points("&protocol=resp2", &POINTS[..3], false).await;
+}
+
+/// Cuts connections at random points, and has the server forget its scripts now and then.
+async fn cut_at_random(server: Arc<RedisServer>, seed: u64, per_mille: u32) -> Result<(), String> {
+    let proxy = FaultProxy::start(server.address()).await;
+    proxy.cut_randomly(seed, per_mille);
+    if seed.is_multiple_of(10) {
+        server.command(&["SCRIPT", "FLUSH"]).await;
+    }
+    let options = if seed.is_multiple_of(2) { "" } else { "&protocol=resp2" };
+    let outcome = scenario::run(&server, &proxy, options, &format!("random.{seed}.")).await;
+    outcome.map(drop).map_err(|wrong| format!("seed {seed}, {per_mille} in a thousand, {} cuts: {wrong}", proxy.cuts()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cuts_at_random_lose_nothing() {
+    let server = Arc::new(RedisServer::start().await);
+    let chances = [10, 30, 60, 100];
+    let runs = (1..=200).zip(chances.into_iter().cycle());
+    all(runs.map(|(seed, per_mille)| cut_at_random(Arc::clone(&server), seed, per_mille))).await;
+}

@@ -1,0 +1,194 @@
+//! The Redis server is away for a while, killed or halted: nothing is lost, nothing hangs for ever, and work goes on by itself.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its figures, and may fail")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use celeriac::prelude::*;
+use celeriac::{ErrorKind, QueueName};
+use celeriac_testkit::server::{Fsync, RedisServer};
+use celeriac_tests::redis::{PATIENCE, Runs, Worker, builder, twice, undone};
+use celeriac_tests::until;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+async fn durable() -> RedisServer {
+    RedisServer::builder().append_only(Fsync::Always).start().await
+}
+
+/// An app over the server, with a short lease, that sends as long as it takes.
+async fn app(server: &RedisServer, runs: &Runs) -> App {
+    let url = format!("{}?lease=1&response_timeout=5", server.url());
+    builder(&url, runs).publish_timeout(PATIENCE).build().await.unwrap()
+}
+
+#[tokio::test]
+async fn sending_without_a_server_fails_in_time_and_works_again_with_it() {
+    let (server, runs) = (durable().await, Runs::default());
+    let limit = Duration::from_millis(500);
+    let app = builder(&server.url(), &runs).publish_timeout(limit).build().await.unwrap();
+    app.send(twice::s(1)).await.unwrap();
+    server.kill();
+    for _ in 0..3 {
+        let began = Instant::now();
+        let error = app.send(twice::s(2)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{}", error.report());
+        assert!(began.elapsed() < limit * 4, "{:?}", began.elapsed());
+    }
+    server.restart().await;
+    until("sending works again", async || app.send(twice::s(3)).await.is_ok()).await;
+    assert!(app.broker().depth(&QueueName::DEFAULT).await.unwrap() >= 2);
+    app.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_said_and_so_is_its_return() {
+    celeriac_tests::log::keep("info");
+    let (server, runs) = (durable().await, Runs::default());
+    let app = app(&server, &runs).await;
+    let worker = Worker::start(&app, 2);
+    assert_eq!(app.send(twice::s(1)).await.unwrap().get_timeout(PATIENCE).await.unwrap(), 2);
+    let lines = |part: &str| {
+        let address = server.address().to_string();
+        celeriac_tests::log::kept().lines().filter(|line| line.contains(part) && line.contains(&address)).count()
+    };
+    server.kill();
+    until("it is said", async || lines("WARN") > 0).await;
+    server.restart().await;
+    assert_eq!(app.send(twice::s(2)).await.unwrap().get_timeout(PATIENCE).await.unwrap(), 4);
+    until("its return is said", async || lines("is there again") > 0).await;
+    worker.stop().await;
+    app.close().await.unwrap();
+    // Now and then one connection is made while another fails.
+    assert!(lines("WARN") <= 3 && lines("is there again") <= 3, "{}", celeriac_tests::log::kept());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_result_waits_through_a_restart() {
+    let (server, runs) = (durable().await, Runs::default());
+    let app = app(&server, &runs).await;
+    let result = app.send(twice::s(1)).await.unwrap();
+    let waiting = tokio::spawn(async move { result.get().await });
+    until("the server knows who waits", async || {
+        server.command(&["PUBSUB", "CHANNELS", "celery-task-meta-*"]).await.texts().len() == 1
+    })
+    .await;
+    server.kill();
+    server.restart().await;
+    let worker = Worker::start(&app, 1);
+    assert_eq!(tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap(), 2);
+    worker.stop().await;
+    app.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_without_a_server_gives_up_and_what_was_held_comes_back() {
+    for halted in [false, true] {
+        let (server, runs) = (durable().await, Runs::default());
+        let holder = app(&server, &runs).await;
+        let result = holder.send(twice::s(1)).await.unwrap();
+        let mut consumer =
+            holder.broker().consume(celeriac::broker::ConsumeOptions::new([QueueName::DEFAULT])).await.unwrap();
+        let held = consumer.recv(std::num::NonZeroUsize::MIN).await.unwrap();
+        assert_eq!(held.len(), 1);
+        if halted {
+            server.pause()
+        } else {
+            server.kill()
+        }
+        let began = Instant::now();
+        let closed = tokio::time::timeout(PATIENCE, holder.close()).await.expect("closing does not hang");
+        let error = closed.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
+        assert!(error.report().contains("could not be handed back"), "{}", error.report());
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        assert!(holder.send(twice::s(2)).await.is_err(), "it is closed all the same");
+        drop((consumer, held, holder));
+
+        if halted {
+            server.resume()
+        } else {
+            server.restart().await
+        }
+        let other = app(&server, &runs).await;
+        let worker = Worker::start(&other, 1);
+        assert_eq!(other.result::<u64>(result.id().clone()).get_timeout(PATIENCE).await.unwrap(), 2);
+        worker.stop().await;
+        other.close().await.unwrap();
+        assert_eq!(undone(&server, 0, "").await, Vec::<String>::new());
+    }
+}
+
+/// Sends tasks, alone and in batches, until `enough`; their number and their results.
+async fn send(app: App, enough: Arc<AtomicBool>) -> Vec<(u64, AsyncResult<u64>)> {
+    let (mut results, mut next) = (Vec::new(), 0);
+    while !enough.load(Ordering::Relaxed) {
+        if next % 60 < 30 {
+            results.push((next, app.send(twice::s(next)).await.unwrap()));
+            next += 1;
+        } else {
+            let batch = next..next + 30;
+            let sent = app.send_batch(batch.clone().map(twice::s)).await.unwrap();
+            next = batch.end;
+            results.extend(batch.zip(sent));
+        }
+    }
+    results
+}
+
+/// Tasks are sent and two workers do them while the server is disturbed, so many times.
+async fn under_load(server: &RedisServer, times: u64, disturb: impl AsyncFn()) {
+    let runs = Runs::default();
+    let sender = app(server, &runs).await;
+    let workers = [app(server, &runs).await, app(server, &runs).await];
+    let working = [Worker::start(&workers[0], 8), Worker::start(&workers[1], 8)];
+    let enough = Arc::new(AtomicBool::new(false));
+    let sending = tokio::spawn(send(sender.clone(), Arc::clone(&enough)));
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..times {
+        let more = runs.done() + random.usize(200..400);
+        until("more tasks are done", async || runs.done() >= more).await;
+        disturb().await;
+    }
+    enough.store(true, Ordering::Relaxed);
+    let results = sending.await.unwrap();
+    let count = results.len();
+    let mut waiting = JoinSet::new();
+    for (n, result) in results {
+        waiting.spawn(async move { (n, result.get_timeout(PATIENCE).await) });
+    }
+    while let Some(ended) = waiting.join_next().await {
+        let (n, outcome) = ended.unwrap();
+        assert_eq!(outcome.unwrap_or_else(|error| panic!("task {n} of {count} has no result: {error}")), n * 2);
+    }
+    assert_eq!(runs.done(), count);
+    until("nothing is left", async || undone(server, 0, "").await.is_empty()).await;
+    for (worker, app) in working.into_iter().zip(workers) {
+        worker.stop().await;
+        app.close().await.unwrap();
+    }
+    sender.close().await.unwrap();
+    assert_eq!(undone(server, 0, "").await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_under_load_loses_nothing() {
+    let server = durable().await;
+    under_load(&server, 5, async || {
+        server.kill();
+        server.restart().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_halts_for_longer_than_the_lease_loses_nothing() {
+    let server = RedisServer::start().await;
+    under_load(&server, 2, async || {
+        server.pause();
+        tokio::time::sleep(Duration::from_millis(1_700)).await; // wait: longer than the lease
+        server.resume();
+    })
+    .await;
+}
