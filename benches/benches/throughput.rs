@@ -2,104 +2,20 @@
 //!
 //! Yardsticks: for memory a channel whose receiver spawns a future for each job; for SQLite the same rows written, taken and settled by raw batched
 //! transactions on the same tables. Pairs run in turns; what is printed are medians.
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints its table, and stops at the first error")]
+#![expect(clippy::unwrap_used, reason = "a bench stops at the first error")]
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use celeriac::prelude::*;
-use celeriac::{QueueName, TaskId};
-use celeriac_benches::{Line, median, timed};
+use celeriac_benches::runs::{BATCH, Goal, ROUNDS, all_done, app, round_trip, send, work};
+use celeriac_benches::{Line, timed};
 use rusqlite::Connection;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-const ROUNDS: usize = 5;
-/// What senders send at once, Celeriac's and the yardsticks'.
-const BATCH: usize = 1_000;
 /// What the yardsticks take and settle at once: as many as a worker does under load.
 const TAKEN: usize = 2_048;
-
-/// Counts runs, and tells when the last is done.
-struct Goal {
-    left: AtomicUsize,
-    reached: Notify,
-}
-
-impl Goal {
-    fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(count), reached: Notify::new() })
-    }
-
-    fn count(&self) {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.reached.notify_one();
-        }
-    }
-}
-
-#[celeriac::task]
-async fn add(x: i64, y: i64) -> i64 {
-    x + y
-}
-
-#[celeriac::task(ignore_result)]
-async fn count(goal: State<Arc<Goal>>, x: i64, y: i64) -> i64 {
-    goal.count();
-    x + y
-}
-
-async fn app(url: &str, goal: Arc<Goal>) -> App {
-    App::builder("bench").read_env(false).broker_url(url).state(goal).tasks(tasks![add, count]).build().await.unwrap()
-}
-
-/// Sends `total` tasks in batches, from two senders at once.
-async fn send(app: &App, total: usize, ignore: bool) -> Vec<TaskId> {
-    let half = total / 2;
-    let (first, second) = (app.clone(), app.clone());
-    let first = tokio::spawn(async move { send_range(&first, 0..half, ignore).await });
-    let second = tokio::spawn(async move { send_range(&second, half..total, ignore).await });
-    [first.await.unwrap(), second.await.unwrap()].into_iter().flatten().collect()
-}
-
-/// The last id of those sent.
-async fn send_range(app: &App, range: Range<usize>, ignore: bool) -> Option<TaskId> {
-    let mut last = None;
-    for start in range.clone().step_by(BATCH) {
-        let numbers = start..(start + BATCH).min(range.end);
-        let sent = if ignore {
-            app.send_batch(numbers.map(|n| count::s(i64::try_from(n).unwrap(), 1))).await.unwrap()
-        } else {
-            app.send_batch(numbers.map(|n| add::s(i64::try_from(n).unwrap(), 1))).await.unwrap()
-        };
-        last = sent.last().map(|result| result.id().clone());
-    }
-    last
-}
-
-/// Waits for the last tasks sent: everything before them has been taken by then, and all but a few have ended.
-async fn all_done(app: &App, last: Vec<TaskId>) {
-    for id in last {
-        app.result::<i64>(id).get().await.unwrap();
-    }
-}
-
-/// Works until `done` is ready, and stops the worker. The clock stops when the worker has: by then every task is acknowledged.
-async fn work(app: &App, concurrency: usize, done: impl Future<Output = ()>) -> Duration {
-    let worker = app.worker().concurrency(concurrency).build().unwrap();
-    let stop = worker.handle();
-    let start = Instant::now();
-    let running = tokio::spawn(worker.run());
-    done.await;
-    stop.shutdown();
-    running.await.unwrap().unwrap();
-    let spent = start.elapsed();
-    assert_eq!(app.broker().depth(&QueueName::DEFAULT).await.unwrap(), 0);
-    spent
-}
 
 /// The first half of a yardstick's job.
 type Job = (usize, i64, i64);
@@ -114,7 +30,7 @@ async fn memory() {
         let goal = Goal::new(TASKS);
         let ours = app("memory://", Arc::clone(&goal)).await;
         send(&ours, TASKS, true).await;
-        let ours_plain = work(&ours, 2, goal.reached.notified()).await;
+        let ours_plain = work(&ours, 2, goal.reached()).await;
 
         let ours = app("memory://", Goal::new(1)).await;
         let (ours_send, last) = timed(send(&ours, TASKS, false)).await;
@@ -170,7 +86,7 @@ async fn spawn_each(mut receiver: mpsc::UnboundedReceiver<Job>, results: Option<
             }
         }
     });
-    waiting.reached.notified().await;
+    waiting.reached().await;
     let spent = start.elapsed();
     received.await.unwrap();
     spent
@@ -195,7 +111,7 @@ async fn sqlite() {
         let goal = Goal::new(TASKS);
         let ours = app(&url("plain.db"), Arc::clone(&goal)).await;
         send(&ours, TASKS, true).await;
-        let ours_plain = work(&ours, 2, goal.reached.notified()).await;
+        let ours_plain = work(&ours, 2, goal.reached()).await;
         ours.close().await.unwrap();
 
         let mut raw = raw_file(&folder.path().join("raw.db"), &url("raw.db")).await;
@@ -352,31 +268,6 @@ fn raw_work(raw: &mut Connection, result: Option<&Stored>) -> Duration {
         txn.commit().unwrap();
     }
     start.elapsed()
-}
-
-/// The time from sending a lone task to having its result.
-async fn round_trip(name: &str, url: &str, count: usize) {
-    let app = app(url, Goal::new(1)).await;
-    let worker = app.worker().concurrency(2).build().unwrap();
-    let stop = worker.handle();
-    let running = tokio::spawn(worker.run());
-    let mut times = Vec::with_capacity(count);
-    for n in 0..count {
-        let (spent, ()) = timed(async {
-            let sum = app.send(add::s(i64::try_from(n).unwrap(), 1)).await.unwrap();
-            sum.get().await.unwrap();
-        })
-        .await;
-        times.push(spent.as_secs_f64() * 1e6);
-    }
-    times.sort_by(f64::total_cmp);
-    let p99 = times.get(count * 99 / 100).copied().unwrap_or_default();
-    println!("{name:<44} median {:>7.0} us   p99 {p99:>7.0} us", median(times.into_iter()));
-    let depth = app.broker().depth(&QueueName::DEFAULT).await.unwrap();
-    assert_eq!(depth, 0);
-    stop.shutdown();
-    running.await.unwrap().unwrap();
-    app.close().await.unwrap();
 }
 
 fn main() {

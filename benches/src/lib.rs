@@ -1,6 +1,8 @@
 //! What the benches share: the task, the runs, and the table.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
+pub mod runs;
+
 use std::time::{Duration, Instant};
 
 /// One line of the table: Celeriac and its yardstick, run in turns.

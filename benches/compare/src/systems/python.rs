@@ -1,0 +1,64 @@
+//! Python's Celery: prefork with two processes, and results in Redis. Its settings are in `python/app.py`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::system::{Result, Results, System};
+
+/// What makes it start sooner and talk less; none of it stores results or runs tasks.
+const WITHOUT: [&str; 3] = ["--without-gossip", "--without-mingle", "--without-heartbeat"];
+
+pub(crate) fn system() -> System {
+    System {
+        name: "celery",
+        version,
+        tasks: 20_000,
+        send: |url, count| {
+            let mut command = python(url)?;
+            command.args(["app.py", &count.to_string()]);
+            Ok(command)
+        },
+        work: |url| {
+            let mut command = python(url)?;
+            command
+                .args(["-m", "celery", "-A", "app", "worker", "-P", "prefork", "-c", "2", "-l", "ERROR"])
+                .args(WITHOUT);
+            command.stdout(std::process::Stdio::null());
+            Ok(command)
+        },
+        results: Results::Keys { prefix: "celery-task-meta-", says: "SUCCESS" },
+        open: &[&["LLEN", "celery"], &["HLEN", "unacked"]],
+    }
+}
+
+/// Python, beside `app.py`.
+fn python(url: &str) -> Result<Command> {
+    let mut command = Command::new(interpreter()?);
+    command.env("COMPARE_REDIS_URL", url).env("PYTHONDONTWRITEBYTECODE", "1");
+    // It warns of working as root.
+    command.env("PYTHONWARNINGS", "ignore");
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("python"));
+    Ok(command)
+}
+
+/// The one that `COMPARE_PYTHON` names, or that of the environment that `cargo xtask setup` made.
+fn interpreter() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("COMPARE_PYTHON") {
+        return Ok(named.into());
+    }
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
+    };
+    let made = target.join("peers/python/bin/python");
+    if made.is_file() { Ok(made) } else { Err(format!("no {}: run `cargo xtask setup`", made.display()).into()) }
+}
+
+fn version() -> Result<String> {
+    let mut command = Command::new(interpreter()?);
+    let output = command.args(["-c", "import celery; print(celery.__version__)"]).output()?;
+    if !output.status.success() {
+        return Err("Python without Celery: run `cargo xtask setup`".into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
