@@ -55,7 +55,7 @@ fn repeated(runs: &Runs, may_be_sent_twice: bool) -> Option<String> {
 /// The names of the commands of an undisturbed scenario.
 async fn undisturbed(server: &RedisServer, options: &str) -> Vec<String> {
     let proxy = FaultProxy::start(server.address()).await;
-    let runs = scenario::run(server, &proxy, options, "calm.").await.unwrap();
+    let runs = scenario::run(server, &proxy, options, "calm.", 1).await.unwrap();
     assert_eq!(repeated(&runs, false), None);
     proxy.names()
 }
@@ -72,7 +72,7 @@ async fn cut(
     let cut = cut(nth);
     proxy.cut_at(if everywhere { cut.everywhere() } else { cut });
     let prefix = format!("{}.{nth}.", what.replace(' ', "-"));
-    let outcome = scenario::run(&server, &proxy, options, &prefix).await;
+    let outcome = scenario::run(&server, &proxy, options, &prefix, 1).await;
     let wrong = match outcome {
         // Of plain messages that are under way when the connection is lost nobody knows whether they have come: they are sent again.
         Ok(runs) => repeated(&runs, true),
@@ -114,8 +114,10 @@ async fn cut_at_random(server: Arc<RedisServer>, seed: u64, per_mille: u32) -> R
     if seed.is_multiple_of(10) {
         server.command(&["SCRIPT", "FLUSH"]).await;
     }
-    let options = if seed.is_multiple_of(2) { "" } else { "&protocol=resp2" };
-    let outcome = scenario::run(&server, &proxy, options, &format!("random.{seed}.")).await;
+    let options = if (seed / 8).is_multiple_of(2) { "" } else { "&protocol=resp2" };
+    // Every other one beside another worker, which may take for lost what is only late.
+    let workers = if (seed / 4).is_multiple_of(2) { 1 } else { 2 };
+    let outcome = scenario::run(&server, &proxy, options, &format!("random.{seed}."), workers).await;
     outcome.map(drop).map_err(|wrong| format!("seed {seed}, {per_mille} in a thousand, {} cuts: {wrong}", proxy.cuts()))
 }
 

@@ -109,7 +109,7 @@ async fn a_stream_in_pieces_and_a_slow_one_change_nothing() {
             proxy.split(piece);
             proxy.delay(Duration::from_millis(delay));
             let prefix = format!("{}.{what}", options.len());
-            let runs = scenario::run(&server, &proxy, options, &prefix).await.unwrap();
+            let runs = scenario::run(&server, &proxy, options, &prefix, 1).await.unwrap();
             assert_eq!(runs.all(), scenario::TASKS + 1, "{what}: each once, and one twice that was handed back");
         }
     }

@@ -28,17 +28,24 @@ const LATER: Duration = Duration::from_millis(100);
 /// How long all of it may take, however often it is disturbed.
 const LIMIT: Duration = Duration::from_secs(50);
 
-/// Does it all through `proxy`, under keys that begin with `prefix`, with further `options` of the URL. How often each task ran.
+/// Does it all through `proxy`, under keys that begin with `prefix`, with further `options` of the URL and so many workers, each
+/// over an app of its own. How often each task ran.
 ///
 /// # Errors
 /// What is not as it has to be: a task that could not be sent, has no result or another one than it should, or is not settled.
-pub async fn run(server: &RedisServer, proxy: &FaultProxy, options: &str, prefix: &str) -> Result<Runs, String> {
+pub async fn run(
+    server: &RedisServer,
+    proxy: &FaultProxy,
+    options: &str,
+    prefix: &str,
+    workers: usize,
+) -> Result<Runs, String> {
     let url = format!(
         "redis://{}/0?lease=1&response_timeout=5&global_keyprefix={prefix}&result_keyprefix={prefix}{options}",
         proxy.address()
     );
     let runs = Runs::default();
-    tokio::time::timeout(LIMIT, work(server, &url, prefix, &runs))
+    tokio::time::timeout(LIMIT, work(server, &url, prefix, workers, &runs))
         .await
         .map_err(|_| format!("it hangs; {runs:?}"))??;
     let left = undone(server, 0, prefix).await;
@@ -54,7 +61,7 @@ pub async fn run(server: &RedisServer, proxy: &FaultProxy, options: &str, prefix
     Ok(runs)
 }
 
-async fn work(server: &RedisServer, url: &str, prefix: &str, runs: &Runs) -> Result<(), String> {
+async fn work(server: &RedisServer, url: &str, prefix: &str, workers: usize, runs: &Runs) -> Result<(), String> {
     let failed = |what: &'static str| move |error: Error| format!("{what}: {}", error.report());
     let app = builder(url, runs).build().await.map_err(failed("open"))?;
     let mut results = Vec::new();
@@ -65,6 +72,12 @@ async fn work(server: &RedisServer, url: &str, prefix: &str, runs: &Runs) -> Res
     sent(0, app.send(twice::s(0)).await)?;
     sent(FAILS, app.send(fails::s(FAILS)).await)?;
     let worker = Worker::start(&app, 4);
+    let mut others = Vec::new();
+    for _ in 1..workers {
+        let app = builder(url, runs).build().await.map_err(failed("open"))?;
+        let worker = Worker::start(&app, 4);
+        others.push((app, worker));
+    }
     sent(2, app.send(progresses::s(2)).await)?;
     sent(3, app.send(early::s(3)).await)?;
     let due = Instant::now() + LATER;
@@ -93,5 +106,9 @@ async fn work(server: &RedisServer, url: &str, prefix: &str, runs: &Runs) -> Res
         tokio::time::sleep(Duration::from_millis(5)).await; // wait: for the worker to do the rest
     }
     worker.stop().await;
+    for (app, worker) in others {
+        worker.stop().await;
+        app.close().await.map_err(failed("close"))?;
+    }
     app.close().await.map_err(failed("close"))
 }
