@@ -181,6 +181,24 @@ async fn a_message_that_cannot_be_run_fails_its_task_with_the_cause() {
 }
 
 #[tokio::test]
+async fn a_body_that_can_be_read_is_read_whatever_its_encoding_is_called() {
+    let place = Place::new().await;
+    for (n, encoding) in [json!("utf-17"), json!("binary"), json!(8), json!(null)].into_iter().enumerate() {
+        let id = format!("encoded-{n}");
+        let mut message = envelope("twice", &id, 3);
+        message["content-encoding"] = encoding;
+        place.push(&message.to_string()).await;
+    }
+    let worker = Worker::start(&place.app, 1);
+    for n in 0..4 {
+        let result = place.app.result::<u64>(TaskId::new(format!("encoded-{n}")).unwrap());
+        assert_eq!(result.get_timeout(PATIENCE).await.unwrap(), 6);
+    }
+    worker.stop().await;
+    place.app.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_message_without_a_task_is_dropped_and_said() {
     let place = Place::new().await;
     let mut without_headers = envelope("twice", "lost-headers", 1);
