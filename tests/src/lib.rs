@@ -97,7 +97,10 @@ pub async fn app(url: &str, traces: &Path) -> celeriac::Result<App> {
         .await
 }
 
-/// A folder with a file to share, and room for traces.
+/// What workers say, in the folder of their traces.
+const LOG: &str = "log";
+
+/// A folder with a file to share, and room for traces and for what workers say.
 #[derive(Debug)]
 pub struct Place {
     folder: tempfile::TempDir,
@@ -159,28 +162,53 @@ impl Place {
         app(&self.url(), self.path()).await.expect("the file opens")
     }
 
-    /// Starts a worker in a process of its own. `actor` is the path of its program.
+    /// Starts a worker over the shared file, in a process of its own. `actor` is the path of its program.
     ///
     /// # Panics
     /// If the process does not start.
     #[must_use]
     pub fn worker(&self, actor: &str, concurrency: usize) -> Child {
-        worker(actor, &self.url(), self.path(), concurrency)
+        self.worker_of(actor, &self.url(), concurrency)
+    }
+
+    /// As `worker`, over the store at `url`.
+    ///
+    /// # Panics
+    /// As `worker`.
+    #[must_use]
+    pub fn worker_of(&self, actor: &str, url: &str, concurrency: usize) -> Child {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path().join(LOG));
+        Command::new(actor)
+            .args([url, &self.path().display().to_string(), &concurrency.to_string()])
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stderr(log.expect("a log that can be written"))
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a worker's process starts")
+    }
+
+    /// Waits until one of the workers has heard that it is to stop: from then on nothing starts in it.
+    ///
+    /// # Panics
+    /// After a minute.
+    pub async fn until_a_worker_stops(&self) {
+        let traces = self.traces();
+        until("a worker stops", async || traces.lines(LOG).iter().any(|line| line.contains("worker stops"))).await;
     }
 }
 
-/// Starts a worker in a process of its own, over the store at `url`. `actor` is the path of its program.
-///
-/// # Panics
-/// If the process does not start.
-#[must_use]
-pub fn worker(actor: &str, url: &str, traces: &Path, concurrency: usize) -> Child {
-    Command::new(actor)
-        .args([url, &traces.display().to_string(), &concurrency.to_string()])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("a worker's process starts")
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.traces().lines(LOG).join("\n");
+            // Beside the test's own words; nothing more can be done where even that fails.
+            _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("what the workers said:\n{said}\n").as_bytes(),
+            );
+        }
+    }
 }
 
 /// Sends a signal to a child.

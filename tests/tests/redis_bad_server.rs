@@ -99,10 +99,10 @@ async fn a_full_server_takes_nothing_more_and_is_worked_off() {
 async fn what_a_dead_worker_held_is_found_on_a_full_server_too() {
     let (server, runs) = (RedisServer::start().await, Runs::default());
     let url = format!("{}?lease=1", server.url());
-    let dead = tempfile::tempdir().unwrap();
+    let dead = celeriac_tests::Place::new();
     let app = builder(&url, &runs).build().await.unwrap();
     let id = app.send(celeriac_tests::through_gate::s(1)).await.unwrap().id().clone();
-    let mut holder = celeriac_tests::worker(env!("CARGO_BIN_EXE_actor"), &url, dead.path(), 1);
+    let mut holder = dead.worker_of(env!("CARGO_BIN_EXE_actor"), &url, 1);
     until("it is held", async || server.command(&["HLEN", "unacked"]).await.text() == "1").await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     holder.kill().await.unwrap();

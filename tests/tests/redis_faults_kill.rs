@@ -13,7 +13,7 @@ use celeriac_testkit::server::RedisServer;
 use celeriac_tests::peers::trace;
 use celeriac_tests::python::{Pool, PythonOptions, PythonWorker};
 use celeriac_tests::redis::undone;
-use celeriac_tests::{Traces, until};
+use celeriac_tests::{Place, until};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Child;
@@ -30,8 +30,8 @@ const WAITING: u64 = 300;
 /// How many tasks Python runs, and holds, at once.
 const PYTHONS: usize = 2;
 
-fn rust_worker(url: &str, folder: &Path) -> Child {
-    celeriac_tests::worker(env!("CARGO_BIN_EXE_actor"), url, folder, 4)
+fn rust_worker(url: &str, place: &Place) -> Child {
+    place.worker_of(env!("CARGO_BIN_EXE_actor"), url, 4)
 }
 
 async fn python_worker(server: &RedisServer, folder: &Path) -> PythonWorker {
@@ -89,15 +89,15 @@ async fn send(app: App, enough: Arc<AtomicBool>) -> Vec<(u64, AsyncResult<u64>)>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_survive_the_kills_of_workers_in_rust_and_in_python() {
-    let (server, folder) = (RedisServer::start().await, tempfile::tempdir().unwrap());
+    let (server, place) = (RedisServer::start().await, Place::new());
     let url = format!("{}?lease=1&visibility_timeout=5", server.url());
-    let app = celeriac_tests::app(&url, folder.path()).await.unwrap();
-    let mut rust = [rust_worker(&url, folder.path()), rust_worker(&url, folder.path())];
-    let mut python = python_worker(&server, folder.path()).await;
+    let app = celeriac_tests::app(&url, place.path()).await.unwrap();
+    let mut rust = [rust_worker(&url, &place), rust_worker(&url, &place)];
+    let mut python = python_worker(&server, place.path()).await;
     let enough = Arc::new(AtomicBool::new(false));
     let sending = tokio::spawn(send(app.clone(), Arc::clone(&enough)));
 
-    let traces = Traces { folder: folder.path().to_owned() };
+    let traces = place.traces();
     let (mut random, mut lost) = (fastrand::Rng::with_seed(5), HashSet::new());
     let mut more = async || {
         let count = traces.lines("trace").len() + random.usize(50..150);
@@ -107,10 +107,10 @@ async fn tasks_survive_the_kills_of_workers_in_rust_and_in_python() {
         more().await;
         let victim = kill % rust.len();
         rust[victim].kill().await.unwrap();
-        rust[victim] = rust_worker(&url, folder.path());
+        rust[victim] = rust_worker(&url, &place);
         if kill % RUST_KILLS.div_ceil(PYTHON_KILLS) == 0 {
             kill_python(&server, &python, &mut lost).await;
-            python = python_worker(&server, folder.path()).await;
+            python = python_worker(&server, place.path()).await;
         }
     }
     enough.store(true, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use celeriac::prelude::*;
 use celeriac::{ErrorKind, QueueName};
 use celeriac_testkit::server::{Fsync, RedisServer};
 use celeriac_tests::redis::{PATIENCE, Runs, Worker, builder, twice, undone};
-use celeriac_tests::{Traces, signal, through_gate, until};
+use celeriac_tests::{Place, signal, through_gate, until};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -123,23 +123,23 @@ async fn closing_without_a_server_gives_up_and_what_was_held_comes_back() {
 
 #[tokio::test]
 async fn a_worker_that_is_told_twice_ends_without_a_server_and_what_it_held_comes_back() {
-    let (server, place) = (durable().await, tempfile::tempdir().unwrap());
+    let (server, place) = (durable().await, Place::new());
     let url = format!("{}?lease=1", server.url());
     let app = celeriac_tests::app(&url, place.path()).await.unwrap();
     let results = app.send_batch((0..4).map(through_gate::s)).await.unwrap();
-    let mut worker = celeriac_tests::worker(env!("CARGO_BIN_EXE_actor"), &url, place.path(), 4);
-    let traces = Traces { folder: place.path().to_owned() };
+    let mut worker = place.worker_of(env!("CARGO_BIN_EXE_actor"), &url, 4);
+    let traces = place.traces();
     until("they run", async || traces.lines("started").len() == 4).await;
     server.kill();
     signal(&worker, Signal::TERM);
-    tokio::time::sleep(Duration::from_millis(200)).await; // wait: two signals of one kind may arrive as one
+    place.until_a_worker_stops().await;
     assert!(worker.try_wait().unwrap().is_none(), "it finishes what runs");
     signal(&worker, Signal::INT);
     tokio::time::timeout(Duration::from_secs(30), worker.wait()).await.expect("it ends").unwrap();
 
     server.restart().await;
-    std::fs::write(place.path().join("gate"), "").unwrap();
-    let mut other = celeriac_tests::worker(env!("CARGO_BIN_EXE_actor"), &url, place.path(), 4);
+    place.open_gate();
+    let mut other = place.worker_of(env!("CARGO_BIN_EXE_actor"), &url, 4);
     for (n, result) in results.into_iter().enumerate() {
         assert_eq!(result.get_timeout(PATIENCE).await.unwrap(), n as u64);
     }
@@ -151,16 +151,16 @@ async fn a_worker_that_is_told_twice_ends_without_a_server_and_what_it_held_come
 
 #[tokio::test]
 async fn a_worker_that_is_told_to_stop_without_a_server_stores_what_has_ended_once_it_is_there() {
-    let (server, place) = (durable().await, tempfile::tempdir().unwrap());
+    let (server, place) = (durable().await, Place::new());
     let url = format!("{}?lease=1", server.url());
     let app = celeriac_tests::app(&url, place.path()).await.unwrap();
     let results = app.send_batch((0..4).map(through_gate::s)).await.unwrap();
-    let mut worker = celeriac_tests::worker(env!("CARGO_BIN_EXE_actor"), &url, place.path(), 4);
-    let traces = Traces { folder: place.path().to_owned() };
+    let mut worker = place.worker_of(env!("CARGO_BIN_EXE_actor"), &url, 4);
+    let traces = place.traces();
     until("they run", async || traces.lines("started").len() == 4).await;
     server.kill();
     signal(&worker, Signal::TERM);
-    std::fs::write(place.path().join("gate"), "").unwrap();
+    place.open_gate();
     until("they have ended", async || traces.lines("ended").len() == 4).await;
     assert!(worker.try_wait().unwrap().is_none(), "there is still something to store");
     server.restart().await;

@@ -21,6 +21,7 @@ async fn sigterm_finishes_what_runs_and_hands_back_the_rest() {
     until("100 tasks run", async || traces.lines("started").len() == RUNNING).await;
 
     signal(&worker, Signal::TERM);
+    place.until_a_worker_stops().await;
     let depth = async || app.broker().depth(&QueueName::DEFAULT).await.unwrap();
     until("what had not started is handed back", async || depth().await == WAITING as u64).await;
     assert!(worker.try_wait().unwrap().is_none(), "the worker waits for what runs");
