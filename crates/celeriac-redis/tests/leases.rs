@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use celeriac_broker::{Consumer, Requeue, Settled};
 use celeriac_core::Timestamp;
-use celeriac_redis::RedisStore;
+use celeriac_redis::{RedisConfig, RedisStore};
+use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::RedisServer;
 use common::*;
 
@@ -193,6 +194,42 @@ async fn what_a_dead_worker_held_comes_back_marked_and_in_order() {
         delivery.ack().await.unwrap();
     }
     drop(held);
+}
+
+#[tokio::test]
+async fn what_dead_workers_held_comes_back_when_each_ones_own_lease_ends() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    // Dead is who has lost the way to the server.
+    let ways = [FaultProxy::start(server.address()).await, FaultProxy::start(server.address()).await];
+    let (mut stores, mut held) = (Vec::new(), Vec::new());
+    for ((way, body), lease) in ways.iter().zip(["short", "long"]).zip([LEASE, LEASE * 8]) {
+        let url = format!("redis://{}/0", way.address());
+        let store = open(RedisConfig::from_url(&url).unwrap().lease(lease)).await;
+        publish(&store, &jobs, &[body]).await;
+        held.push(one(&mut consumer(&store, &jobs).await).await);
+        stores.push(store);
+    }
+    // One with a lease between theirs, which takes what Python holds for lost at once.
+    let survivor = open(config(&server).lease(LEASE * 2).visibility_timeout(LEASE)).await;
+    let mut consumer = consumer(&survivor, &jobs).await;
+    leases_last(&server).await;
+    none(&mut consumer, LEASE * 2).await;
+    for way in &ways {
+        way.refuse().await;
+        way.cut();
+    }
+    let ends = server.command(&["ZRANGE", "unacked_index", "0", "-1", "WITHSCORES"]).await.texts();
+    let ends: Vec<f64> = ends.iter().skip(1).step_by(2).map(|end| end.parse().unwrap()).collect();
+    assert_eq!(ends.len(), 2);
+    for (body, end) in ["short", "long"].into_iter().zip(&ends) {
+        let back = one(&mut consumer).await;
+        let came: f64 = ago(Duration::ZERO).parse().unwrap();
+        assert_eq!(text(&back), body);
+        assert!(came >= *end, "`{body}` came at {came}, and its lease ended at {end}");
+        assert!(body == "long" || came < ends[1], "`{body}` came at {came}, with the lease of another, {ends:?}");
+        back.ack().await.unwrap();
+    }
+    none(&mut consumer, LEASE).await;
 }
 
 #[tokio::test]
