@@ -6,7 +6,6 @@ mod states;
 mod watching;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backend::ResultBackend;
@@ -17,9 +16,6 @@ use celeriac_testkit::server::RedisServer;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Client, cmd};
 use tokio::sync::OnceCell;
-
-/// What comes at all comes within this, on any machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The one server of this process, for all tests that leave it alone.
 async fn server() -> &'static RedisServer {
