@@ -8,16 +8,13 @@ use celeriac_consumer::{Tasks, Worker, WorkerConfig};
 use celeriac_core::QueueName;
 use celeriac_memory::MemoryStore;
 use celeriac_producer::Producer;
+use celeriac_testkit::soon;
 
 fn worker(store: &MemoryStore) -> Worker {
     let producer = Producer::builder(Arc::new(store.clone())).build().expect("the defaults are valid");
     let mut config = WorkerConfig::default();
     config.queues = vec![QueueName::from_static("brief")];
     Worker::builder(producer, Tasks::new()).config(config).build().expect("the configuration is valid")
-}
-
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("within a minute")
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use deadpool_redis::{Connection, Manager, Pool, PoolError};
 use self::greeting::Expected;
 use self::tls::Tls;
 use crate::config::{Address, Protocol, RedisConfig, Sentinel, Server};
-use crate::error::{answer, at, fault, unconnected};
+use crate::error::{at, fault, sentinels_answer, unconnected};
 
 /// Commands that wait in line for the socket, before their callers wait in line for the line. The driver's default is 50.
 const LINE: usize = 1024;
@@ -160,7 +160,7 @@ impl Endpoint {
         let value = match self.in_time(operation, &guard, asked).await? {
             Ok(Value::ServerError(error)) => {
                 let (code, detail) = (error.code(), error.details().unwrap_or_default());
-                return Err(at(&place, answer(operation, code, detail, Some(&command)).into_error()));
+                return Err(sentinels_answer(operation, &place, code, detail, Some(&command)));
             }
             Ok(value) => value,
             Err(error) => return Err(at(&place, fault(operation, &error, Some(&command)).into_error())),

@@ -198,32 +198,52 @@ pub(crate) fn unconnected(operation: &'static str, place: &str, error: &RedisErr
 
 /// `error`, naming the server.
 pub(crate) fn at(place: &str, error: Error) -> Error {
-    let named = Error::new(error.kind(), error.operation(), format!("`{place}`: {}", error.message()));
-    match std::error::Error::source(&error) {
-        Some(source) => named.with_source(source.to_string()),
-        None => named,
-    }
+    reworded(&error, error.kind(), error.operation(), format!("`{place}`: {}", error.message()))
+}
+
+/// As [`answer`], of a sentinel at `place`: those have users and passwords of their own.
+pub(crate) fn sentinels_answer(
+    operation: &'static str,
+    place: &str,
+    code: &str,
+    detail: &str,
+    command: Option<&Cmd>,
+) -> Error {
+    let error = answer(operation, code, detail, command).into_error();
+    let why = match code {
+        "NOAUTH" => "asks for a password, which `sentinel_password` names",
+        "WRONGPASS" => {
+            "knows no such user with this password, or the user is switched off: see `sentinel_username` and `sentinel_password`"
+        }
+        "NOPERM" => {
+            "does not tell its user where the server is: that takes the permission `+sentinel|get-master-addr-by-name`, or another user, \
+             whom `sentinel_username` and `sentinel_password` name"
+        }
+        _ => return at(place, error),
+    };
+    reworded(&error, error.kind(), operation, format!("the sentinel at `{place}` {why}"))
 }
 
 /// The same error once more, for each who waited on one connection. Sources become text.
 pub(crate) fn again(error: &Error, operation: &'static str) -> Error {
-    let copy = Error::new(error.kind(), operation, error.message().to_owned());
-    match std::error::Error::source(error) {
-        Some(source) => copy.with_source(source.to_string()),
-        None => copy,
-    }
+    reworded(error, error.kind(), operation, error.message().to_owned())
 }
 
 /// `error` as one that waiting may cure: whoever settles or stores has nothing better to do than to wait until a password or a
 /// permission is mended, and would take another kind of error for the fault of what it settles.
 pub(crate) fn passing(error: Error) -> Error {
-    if error.kind() != ErrorKind::Config {
-        return error;
+    match error.kind() {
+        ErrorKind::Config => reworded(&error, ErrorKind::Unavailable, error.operation(), error.message().to_owned()),
+        _ => error,
     }
-    let passing = Error::unavailable(error.operation(), error.message().to_owned());
-    match std::error::Error::source(&error) {
-        Some(source) => passing.with_source(source.to_string()),
-        None => passing,
+}
+
+/// In other words, with the same source.
+fn reworded(error: &Error, kind: ErrorKind, operation: &'static str, message: String) -> Error {
+    let reworded = Error::new(kind, operation, message);
+    match std::error::Error::source(error) {
+        Some(source) => reworded.with_source(source.to_string()),
+        None => reworded,
     }
 }
 

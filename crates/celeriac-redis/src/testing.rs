@@ -2,17 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare itself has failed")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use celeriac_testkit::server::{RedisBuilder, RedisServer};
+pub(crate) use celeriac_testkit::soon;
+use celeriac_testkit::{PATIENCE, eventually};
 use deadpool_redis::redis::{self, Cmd};
 
 use crate::config::RedisConfig;
 use crate::endpoint::Endpoint;
 use crate::link::Link;
-
-/// What comes at all comes within this, on any machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn config(url: &str) -> RedisConfig {
     RedisConfig::from_url(url).unwrap()
@@ -38,20 +36,10 @@ pub(crate) fn command(words: &str) -> Cmd {
     command
 }
 
-/// Waits for what must come.
-pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it comes in time")
-}
-
 /// Waits until `holds`.
 #[allow(clippy::future_not_send, reason = "a test awaits it in place")]
 pub(crate) async fn until(holds: impl AsyncFn() -> bool) {
-    let look_again = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await; // wait: a server's state can only be asked for
-        }
-    };
-    soon(look_again).await;
+    eventually(PATIENCE, holds).await;
 }
 
 /// A server for replicas, which get its data at once.

@@ -13,6 +13,7 @@ use celeriac_core::{
 };
 use celeriac_redis::{Protocol, RedisConfig};
 use celeriac_testkit::server::RedisServer;
+use celeriac_testkit::soon;
 use common::*;
 
 /// The rules of the one `ACL SETUSER` in the documentation, behind name and password.
@@ -63,8 +64,8 @@ async fn everything(protocol: Protocol, db: u32) {
     one(&mut taking).await.reject(Requeue::Yes).await.unwrap();
     one(&mut taking).await.park(Timestamp::now() + Duration::from_millis(50)).await.unwrap();
     one(&mut taking).await.reject(Requeue::No).await.unwrap();
-    let soon = Timestamp::now() + Duration::from_millis(50);
-    broker.publish(vec![outgoing("later", &jobs).deliver_at(soon)]).await.unwrap();
+    let due = Timestamp::now() + Duration::from_millis(50);
+    broker.publish(vec![outgoing("later", &jobs).deliver_at(due)]).await.unwrap();
     let later = one(&mut taking).await;
     assert_eq!(text(&later), "later");
 
@@ -72,7 +73,7 @@ async fn everything(protocol: Protocol, db: u32) {
     let mut watch = backend.watch(&id).await.unwrap();
     let followed = outgoing("followed", &jobs);
     later.complete(Completion::new().result(success(&id)).then(followed)).await.unwrap();
-    let seen = tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    let seen = soon(watch.next()).await.unwrap();
     assert_eq!(seen.state, TaskState::Success);
     one(&mut taking).await.ack().await.unwrap();
     backend.store(vec![success(&second)]).await.unwrap();

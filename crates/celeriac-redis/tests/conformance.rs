@@ -12,7 +12,7 @@ use celeriac_testkit::server::{ClientCertificate, RedisServer};
 use tokio::sync::{Mutex, OnceCell};
 
 /// How the server is reached.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Way {
     Tcp,
     Socket,
@@ -43,16 +43,10 @@ impl Harness {
         let server = self.server.get_or_init(start).await;
         let url = match self.way {
             Way::Socket => format!("unix://{}", server.socket().display()),
-            Way::Tcp | Way::Tls => server.url(),
+            Way::Tcp => server.url(),
+            Way::Tls => server.url_with_certificates(),
         };
-        let mut config = RedisConfig::from_url(&format!("{url}{}", self.options)).unwrap();
-        if self.way == Way::Tls {
-            let files = server.certificates();
-            let read = |path| std::fs::read(path).unwrap();
-            config = config.ca_certificate_pem(read(&files.ca));
-            config = config.client_certificate_pem(read(&files.client), read(&files.client_key));
-        }
-        RedisStore::open(config).await.unwrap()
+        RedisStore::open(RedisConfig::from_url(&format!("{url}{}", self.options)).unwrap()).await.unwrap()
     }
 }
 

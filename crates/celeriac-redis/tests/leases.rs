@@ -5,8 +5,10 @@ mod common;
 
 use std::time::Duration;
 
-use celeriac_broker::{Requeue, Settled};
+use celeriac_broker::{Consumer, Requeue, Settled};
 use celeriac_core::Timestamp;
+use celeriac_redis::{RedisConfig, RedisStore};
+use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::RedisServer;
 use common::*;
 
@@ -23,11 +25,30 @@ fn ago(time: Duration) -> String {
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
-/// What a worker of Python that was killed left behind.
-async fn left_by_python(server: &RedisServer, body: &str, tag: &str, taken: Duration) {
+/// What a worker that was killed left behind.
+async fn left_behind(server: &RedisServer, body: &str, tag: &str, taken: Duration) {
     let value = format!(r#"[{}, "", "jobs"]"#, envelope(body, tag));
     server.command(&["ZADD", "unacked_index", &ago(taken), tag]).await;
     server.command(&["HSET", "unacked", tag, &value]).await;
+}
+
+/// Opens another store, finds for as long as several leases what the dead have left there, and sees to it that nothing else comes.
+async fn find_only_what_the_dead_have_left(server: &RedisServer) {
+    let other = open(config(server)).await;
+    let mut consumer = consumer(&other, &queue("jobs")).await;
+    for bait in ["1", "2", "3"] {
+        left_behind(server, bait, &format!("rs.dead.{bait}"), Duration::ZERO).await;
+        let found = one(&mut consumer).await;
+        assert_eq!(text(&found), bait);
+        found.ack().await.unwrap();
+    }
+    other.close().await.unwrap();
+}
+
+/// Runs `what` on another thread, while this one, and a runtime that has no other, is blocked.
+fn meanwhile(what: impl AsyncFnOnce() + Send) {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(what());
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap());
 }
 
 #[tokio::test]
@@ -42,25 +63,93 @@ async fn a_message_that_is_held_longer_than_its_lease_goes_to_nobody_else() {
     assert_eq!(ask(&server, &["ZCARD", "unacked_index"]).await, "0");
 }
 
+/// Sees to it that, for as long as three leases, the lease of what is held ends later than now.
+async fn leases_last(server: &RedisServer) {
+    let tags = server.command(&["HKEYS", "unacked"]).await.texts();
+    let end = tokio::time::Instant::now() + LEASE * 3;
+    while tokio::time::Instant::now() < end {
+        for tag in &tags {
+            let now = ago(Duration::ZERO);
+            let ends = ask(server, &["ZSCORE", "unacked_index", tag]).await;
+            assert!(ends.parse::<f64>().unwrap() > now.parse().unwrap(), "{tag} ended at {ends}, and it is {now}");
+        }
+        tokio::time::sleep(LEASE / 20).await; // wait: looked for again and again
+    }
+}
+
 #[tokio::test]
 async fn a_runtime_that_is_kept_busy_loses_no_lease() {
     let (server, jobs) = (RedisServer::start().await, queue("jobs"));
     let store = open(config(&server)).await;
     publish(&store, &jobs, &["long"]).await;
     let held = one(&mut consumer(&store, &jobs).await).await;
-    let (busy, address) = (std::time::Instant::now(), server.url());
-    // This test's runtime has one thread, and nothing else runs on it meanwhile.
-    let other = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let config = celeriac_redis::RedisConfig::from_url(&address).unwrap().lease(LEASE);
-            let store = open(config).await;
-            none(&mut consumer(&store, &queue("jobs")).await, LEASE * 4).await;
-        });
+    meanwhile(async || {
+        tokio::join!(leases_last(&server), find_only_what_the_dead_have_left(&server));
     });
-    other.join().unwrap();
-    assert!(busy.elapsed() >= LEASE * 4);
     assert_eq!(held.ack().await.unwrap(), Settled::Done);
+}
+
+/// Has a store ask for messages, and the server answer while the runtime is kept busy: the store hears of it after `meanwhile`.
+async fn answered_meanwhile(
+    server: &RedisServer,
+    blocked: impl AsyncFnOnce() + Send,
+) -> (RedisStore, Box<dyn Consumer>) {
+    let store = open(config(server)).await;
+    let (mut consumer, jobs) = (consumer(&store, &queue("jobs")).await, queue("jobs"));
+    // From then on the server knows the script.
+    publish(&store, &jobs, &["first"]).await;
+    one(&mut consumer).await.ack().await.unwrap();
+    publish(&store, &jobs, &["x"]).await;
+    server.pause();
+    // A `recv` that is dropped goes on elsewhere.
+    none(&mut consumer, LEASE / 10).await;
+    meanwhile(async || {
+        server.resume();
+        until(server, &["HLEN", "unacked"], "1").await;
+        blocked().await;
+    });
+    (store, consumer)
+}
+
+/// It comes to the store that took it, once.
+async fn is_handed_out_once(server: RedisServer, (_store, mut consumer): (RedisStore, Box<dyn Consumer>)) {
+    let came = one(&mut consumer).await;
+    assert_eq!(text(&came), "x");
+    assert_eq!(came.ack().await.unwrap(), Settled::Done);
+    none(&mut consumer, LEASE * 2).await;
+    assert_eq!(ask(&server, &["EXISTS", "unacked", "unacked_index", "jobs"]).await, "0");
+}
+
+#[tokio::test]
+async fn what_was_taken_unheard_for_longer_than_the_lease_is_handed_out_once() {
+    let server = RedisServer::start().await;
+    let blocked = async || {
+        tokio::time::sleep(LEASE * 3 / 2).await; // wait: the lease ends, and nobody has looked for lost ones yet
+    };
+    let taken = answered_meanwhile(&server, blocked).await;
+    is_handed_out_once(server, taken).await;
+}
+
+#[tokio::test]
+async fn what_was_taken_unheard_and_came_back_is_handed_out_once() {
+    let server = RedisServer::start().await;
+    let taken = answered_meanwhile(&server, async || until(&server, &["LLEN", "jobs"], "1").await).await;
+    is_handed_out_once(server, taken).await;
+}
+
+#[tokio::test]
+async fn what_was_taken_unheard_and_went_to_another_stays_there() {
+    let server = RedisServer::start().await;
+    let blocked = async || {
+        let other = open(config(&server)).await;
+        let found = one(&mut consumer(&other, &queue("jobs")).await).await;
+        assert_eq!((text(&found).as_str(), found.redelivered), ("x", true));
+        assert_eq!(found.ack().await.unwrap(), Settled::Done);
+        other.close().await.unwrap();
+    };
+    let (_store, mut consumer) = answered_meanwhile(&server, blocked).await;
+    none(&mut consumer, LEASE * 2).await;
+    assert_eq!(ask(&server, &["EXISTS", "unacked", "unacked_index", "jobs"]).await, "0");
 }
 
 #[tokio::test]
@@ -69,13 +158,8 @@ async fn whatever_timeout_python_has_it_restores_nothing_that_is_held() {
     let store = open(config(&server)).await;
     publish(&store, &jobs, &["long"]).await;
     let _held = one(&mut consumer(&store, &jobs).await).await;
-    let end = tokio::time::Instant::now() + LEASE * 3;
-    while tokio::time::Instant::now() < end {
-        // What kombu looks for with a timeout of no time at all.
-        let visible = server.command(&["ZRANGE", "unacked_index", &ago(Duration::ZERO), "0", "BYSCORE", "REV"]).await;
-        assert_eq!(visible.texts(), Vec::<String>::new());
-        tokio::time::sleep(LEASE / 20).await; // wait: looked for again and again, for as long as three leases
-    }
+    // What kombu looks for with a timeout of no time at all, has ended by now.
+    leases_last(&server).await;
 }
 
 #[tokio::test]
@@ -113,10 +197,46 @@ async fn what_a_dead_worker_held_comes_back_marked_and_in_order() {
 }
 
 #[tokio::test]
+async fn what_dead_workers_held_comes_back_when_each_ones_own_lease_ends() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    // Dead is who has lost the way to the server.
+    let ways = [FaultProxy::start(server.address()).await, FaultProxy::start(server.address()).await];
+    let (mut stores, mut held) = (Vec::new(), Vec::new());
+    for ((way, body), lease) in ways.iter().zip(["short", "long"]).zip([LEASE, LEASE * 8]) {
+        let url = format!("redis://{}/0", way.address());
+        let store = open(RedisConfig::from_url(&url).unwrap().lease(lease)).await;
+        publish(&store, &jobs, &[body]).await;
+        held.push(one(&mut consumer(&store, &jobs).await).await);
+        stores.push(store);
+    }
+    // One with a lease between theirs, which takes what Python holds for lost at once.
+    let survivor = open(config(&server).lease(LEASE * 2).visibility_timeout(LEASE)).await;
+    let mut consumer = consumer(&survivor, &jobs).await;
+    leases_last(&server).await;
+    none(&mut consumer, LEASE * 2).await;
+    for way in &ways {
+        way.refuse().await;
+        way.cut();
+    }
+    let ends = server.command(&["ZRANGE", "unacked_index", "0", "-1", "WITHSCORES"]).await.texts();
+    let ends: Vec<f64> = ends.iter().skip(1).step_by(2).map(|end| end.parse().unwrap()).collect();
+    assert_eq!(ends.len(), 2);
+    for (body, end) in ["short", "long"].into_iter().zip(&ends) {
+        let back = one(&mut consumer).await;
+        let came: f64 = ago(Duration::ZERO).parse().unwrap();
+        assert_eq!(text(&back), body);
+        assert!(came >= *end, "`{body}` came at {came}, and its lease ended at {end}");
+        assert!(body == "long" || came < ends[1], "`{body}` came at {came}, with the lease of another, {ends:?}");
+        back.ack().await.unwrap();
+    }
+    none(&mut consumer, LEASE).await;
+}
+
+#[tokio::test]
 async fn what_a_dead_python_worker_held_comes_back_after_its_own_timeout() {
     let (server, jobs) = (RedisServer::start().await, queue("jobs"));
-    left_by_python(&server, "recent", "1b671a64-40d5-491e-99b0-da01ff1f3341", Duration::from_secs(60)).await;
-    left_by_python(&server, "old", "0f8fad5b-d9cb-469f-a165-70867728950e", Duration::from_secs(130)).await;
+    left_behind(&server, "recent", "1b671a64-40d5-491e-99b0-da01ff1f3341", Duration::from_secs(60)).await;
+    left_behind(&server, "old", "0f8fad5b-d9cb-469f-a165-70867728950e", Duration::from_secs(130)).await;
     let store = open(config(&server).visibility_timeout(Duration::from_secs(120))).await;
     let mut consumer = consumer(&store, &jobs).await;
     let delivery = one(&mut consumer).await;

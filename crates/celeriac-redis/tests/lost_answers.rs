@@ -9,6 +9,7 @@ use celeriac_broker::{Consumer, Settled};
 use celeriac_core::{GroupId, TaskId, TaskState};
 use celeriac_redis::chord::{Part, Report};
 use celeriac_redis::{RedisConfig, RedisStore};
+use celeriac_testkit::PATIENCE;
 use celeriac_testkit::proxy::{Cut, FaultProxy};
 use celeriac_testkit::server::RedisServer;
 use common::*;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use celeriac_broker::{ErrorKind, QueueSpec};
 use celeriac_core::{Clock, TaskId, Timestamp};
-use celeriac_testkit::{ManualClock, eventually};
+use celeriac_testkit::{ManualClock, PATIENCE, eventually, soon};
 use common::*;
 
 fn delete(place: &Place) {
@@ -41,7 +41,7 @@ async fn files_deleted_underneath_an_idle_store_end_its_waiting_and_hinder_no_ne
         new
     };
     let both = async { tokio::join!(waiting, new).1 };
-    let new = tokio::time::timeout(PATIENCE, both).await.expect("nobody waits for ever");
+    let new = soon(both).await;
     assert!(old.close().await.is_err(), "what it wrote last is lost");
     let beside = std::fs::read_dir(place.directory.path().join("jobs.db.d")).unwrap().count();
     assert_eq!(beside, 3, "the new one's lock and socket are its own");
@@ -97,10 +97,10 @@ async fn any_number_may_be_asked_for_while_others_write() {
             let (first, second, third) = tokio::join!(one(), one(), one());
             first.and(second).and(third)
         };
-        let receiving = tokio::time::timeout(PATIENCE, consumer.recv(NonZeroUsize::MAX));
+        let receiving = soon(consumer.recv(NonZeroUsize::MAX));
         let (published, received) = tokio::join!(publishing, receiving);
         published.unwrap();
-        for delivery in received.expect("messages come").unwrap() {
+        for delivery in received.unwrap() {
             delivery.ack().await.unwrap();
         }
     }

@@ -61,4 +61,4 @@ pub mod suite;
 mod wait;
 
 pub use clock::ManualClock;
-pub use wait::{eventually, unique};
+pub use wait::{PATIENCE, eventually, soon, unique};

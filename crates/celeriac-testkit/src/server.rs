@@ -16,5 +16,5 @@ pub(crate) use port::Port;
 pub use process::Process;
 pub use redis::{ClientCertificate, Fsync, RedisBuilder, RedisServer};
 pub use resp::{RawRedis, Reply};
-pub use sentinel::RedisSentinel;
+pub use sentinel::{RedisSentinel, SentinelBuilder};
 pub use tls::Certificates;

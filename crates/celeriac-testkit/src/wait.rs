@@ -2,7 +2,19 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+/// What comes at all comes within this, on any machine: 30 seconds.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for what must come.
+///
+/// # Panics
+/// If it does not come within [`PATIENCE`].
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let Ok(came) = tokio::time::timeout(PATIENCE, what).await else {
+        panic!("what was waited for did not come within {PATIENCE:?}");
+    };
+    came
+}
 
 /// Waits until `condition` holds, asking it again and again.
 ///
@@ -24,14 +36,16 @@ use tokio::time::Instant;
 /// # }
 /// ```
 pub async fn eventually(deadline: Duration, mut condition: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + deadline;
-    let mut pause = Duration::from_millis(1);
-    while !condition().await {
-        assert!(Instant::now() < end, "the condition that was waited for did not come true within {deadline:?}");
-        // The pauses grow, so that a slow server is not kept busy by the asking.
-        tokio::time::sleep(pause).await; // wait: the condition cannot tell when it comes true
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
+    let come_true = async {
+        let mut pause = Duration::from_millis(1);
+        while !condition().await {
+            // The pauses grow, so that a slow server is not kept busy by the asking.
+            tokio::time::sleep(pause).await; // wait: the condition cannot tell when it comes true
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    };
+    let came_true = tokio::time::timeout(deadline, come_true).await.is_ok();
+    assert!(came_true, "the condition that was waited for did not come true within {deadline:?}");
 }
 
 /// A name beginning with `prefix` that no other test, of this or of another process, uses.

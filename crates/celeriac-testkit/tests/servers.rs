@@ -179,6 +179,31 @@ async fn a_sentinel_makes_the_replica_the_master_when_the_master_is_gone() {
 }
 
 #[tokio::test]
+async fn sentinels_ask_for_passwords_and_know_each_others() {
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder().replica_of(&master).start().await;
+    let builder = RedisSentinel::builder("tasks", &master, 1).password("guard?").user(
+        "asker",
+        "s3cret",
+        "+sentinel|get-master-addr-by-name",
+    );
+    let (one, other) = tokio::join!(builder.clone().start(), builder.start());
+    let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "tasks"];
+    let mut stranger = RawRedis::connect(one.address()).await.unwrap();
+    assert!(stranger.command(&ask).await.unwrap().text().starts_with("NOAUTH"));
+    assert_eq!(stranger.command(&["AUTH", "asker", "s3cret"]).await.unwrap(), ok());
+    assert_eq!(stranger.command(&ask).await.unwrap().texts()[1], master.port().to_string());
+    assert!(stranger.command(&["SENTINEL", "MASTERS"]).await.unwrap().text().starts_with("NOPERM"));
+
+    one.knows(1, 1).await;
+    other.knows(1, 1).await;
+    master.kill();
+    // Both have to vote for it.
+    eventually(SOON, async || one.master().await == replica.address()).await;
+    eventually(SOON, async || other.master().await == replica.address()).await;
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_start_says_why() {
     let start = tokio::spawn(RedisServer::builder().config("no-such-option 1").start());
     let panic = start.await.unwrap_err().into_panic();

@@ -203,6 +203,16 @@ mod tests {
 mod redis_tests {
     use super::*;
 
+    #[cfg(not(feature = "redis-tls"))]
+    #[tokio::test]
+    async fn tls_to_redis_is_refused_with_the_feature_that_lacks() {
+        for url in ["rediss://localhost", "valkeys://localhost", "sentinels://localhost?master_name=main"] {
+            let error = Systems::default().open(url).await.unwrap_err();
+            assert_eq!(error.kind(), celeriac_core::ErrorKind::Config);
+            assert!(error.to_string().contains("feature `redis-tls` of celeriac"), "{error}");
+        }
+    }
+
     #[tokio::test]
     async fn every_scheme_of_redis_is_known_in_any_case_and_needs_a_feature_of_redis() {
         for scheme in celeriac_redis::RedisConfig::SCHEMES {

@@ -1,6 +1,6 @@
 //! Python sends, Rust works, Python gets what came of it.
 
-use celeriac::{TaskState, Value};
+use celeriac::{Signature, TaskState, Value};
 use celeriac_tests::python::{CameBy, PythonClient};
 use celeriac_tests::until;
 use serde_json::{Value as Json, json};
@@ -214,16 +214,52 @@ async fn python_finds_the_children_of_a_task_in_rust() {
 #[tokio::test]
 async fn an_extended_result_tells_python_all() {
     let bench = Bench::new().await;
-    let _worker = RustWorker::start(bench.app.worker().result_extended(true).name("rust@here")).await;
-    let id = bench.client.send("rust.join", json!(["a"]), json!({"b": "b"}), json!({"queue": "celery"})).await;
-    assert_eq!(bench.client.get(&id).await.unwrap(), "ab");
-    let told = format!(
-        "[[r.name, r.args, r.kwargs, r.worker, r.retries, r.queue] for r in [celery.result.AsyncResult({id:?}, app=app)]][0]"
-    );
-    let wanted = json!(["rust.join", ["a"], {"b": "b"}, "rust@here", 0, "celery"]);
-    assert_eq!(bench.client.evaluate(&told).await, wanted);
-    let done = format!("celery.result.AsyncResult({id:?}, app=app).date_done.tzinfo is not None");
-    assert_eq!(bench.client.evaluate(&done).await, true);
+    let worker = bench.app.worker().result_extended(true).name("rust@here").queues(["celery", "other"]);
+    let _worker = RustWorker::start(worker).await;
+    let (args, kwargs) = (json!(["a"]), json!({"b": "b"}));
+    let joined = bench.client.send("rust.join", args.clone(), kwargs.clone(), json!({"queue": "celery"})).await;
+    assert_eq!(bench.client.get(&joined).await.unwrap(), "ab");
+    // As a task that is tried for the third time.
+    let how = json!(["ValueError"]);
+    let failed = bench.client.send("rust.fail", how.clone(), json!({}), json!({"queue": "other", "retries": 2})).await;
+    assert!(bench.client.get(&failed).await.is_err());
+    let call = Signature::named("rust.join").arg("a").kwarg("b", "b").option("queue", "other");
+    let by_rust = bench.app.send(call).await.unwrap();
+    by_rust.get_timeout(PATIENCE).await.unwrap();
+    for (id, wanted) in [
+        (joined.as_str(), json!(["rust.join", args, kwargs, "rust@here", 0, "celery"])),
+        (&failed, json!(["rust.fail", how, {}, "rust@here", 2, "other"])),
+        (by_rust.id(), json!(["rust.join", args, kwargs, "rust@here", 0, "other"])),
+    ] {
+        let result = format!("celery.result.AsyncResult({id:?}, app=app)");
+        let told = format!("[[r.name, r.args, r.kwargs, r.worker, r.retries, r.queue] for r in [{result}]][0]");
+        assert_eq!(bench.client.evaluate(&told).await, wanted);
+        let done = format!("{result}.date_done.tzinfo is not None");
+        assert_eq!(bench.client.evaluate(&done).await, true);
+        assert_eq!(extended(&bench, id).await, wanted);
+    }
+}
+
+/// As `an_extended_result_tells_python_all`, the other way round: Python works, Rust reads.
+#[tokio::test]
+async fn an_extended_result_of_python_tells_rust_all() {
+    let bench = Bench::new().await;
+    let _worker = bench.solo(json!({"result_extended": true})).await;
+    for times in [0, 2] {
+        let id = bench.client.send("peers.retry", json!([]), json!({"times": times}), json!({})).await;
+        assert_eq!(bench.client.get(&id).await.unwrap(), times);
+        let mut told = extended(&bench, &id).await;
+        let worker = told[3].take();
+        assert!(worker.as_str().unwrap().contains('@'), "{worker}");
+        assert_eq!(told, json!(["peers.retry", [], {"times": times}, null, times, "celery"]));
+    }
+}
+
+/// What Rust reads of an extended result.
+async fn extended(bench: &Bench, id: &str) -> Json {
+    let extended = bench.result(id).meta().await.unwrap().unwrap().extended;
+    let names = ["name", "args", "kwargs", "worker", "retries", "queue"];
+    names.map(|name| json_of(extended.get(name).unwrap())).into_iter().collect()
 }
 
 #[tokio::test]

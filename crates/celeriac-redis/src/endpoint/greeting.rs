@@ -6,7 +6,7 @@ use deadpool_redis::redis::{self, Cmd, FromRedisValue, Pipeline, RedisConnection
 
 use super::version;
 use crate::config::{Protocol, Server};
-use crate::error::{answer, at, unconnected};
+use crate::error::{answer, at, sentinels_answer, unconnected};
 
 /// What a connection is expected to lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +61,13 @@ pub(super) async fn greet(
     };
     match &first_answer {
         Value::ServerError(error) if auth.is_some() || unusable(error) => {
-            refused(operation, place, &first_answer, Some(&first))?;
+            refused(operation, place, &first_answer, Some(&first), expected)?;
         }
         _ => {}
     }
     let mut answers = answers.map_err(unconnected)?.into_iter();
     if let Some(selected) = answers.next().filter(|_| db != 0) {
-        refused(operation, place, &selected, rest.cmd_iter().next())?;
+        refused(operation, place, &selected, rest.cmd_iter().next(), expected)?;
     }
     // A server that forbids these has to be trusted.
     if let Some(Value::Array(role)) = answers.next() {
@@ -85,10 +85,19 @@ fn named() -> Cmd {
     command
 }
 
-fn refused(operation: &'static str, place: &str, value: &Value, command: Option<&Cmd>) -> Result<()> {
+fn refused(
+    operation: &'static str,
+    place: &str,
+    value: &Value,
+    command: Option<&Cmd>,
+    expected: Expected,
+) -> Result<()> {
     let Value::ServerError(error) = value else { return Ok(()) };
     let (code, detail) = (error.code(), error.details().unwrap_or_default());
-    Err(at(place, answer(operation, code, detail, command).into_error()))
+    Err(match expected {
+        Expected::Primary => at(place, answer(operation, code, detail, command).into_error()),
+        Expected::Sentinel => sentinels_answer(operation, place, code, detail, command),
+    })
 }
 
 fn check_role(operation: &'static str, place: &str, role: &[Value], expected: Expected) -> Result<()> {

@@ -249,6 +249,44 @@ async fn sentinels_name_the_server_and_its_successor() {
     works(config(&url)).await;
 }
 
+#[tokio::test]
+async fn sentinels_and_servers_each_have_credentials_of_their_own() {
+    let rules = "~* &* +@all";
+    let guarded = RedisServer::builder().password("admin").user("worker", "wörk;er", rules).start().await;
+    let open = RedisServer::start().await;
+    for (server, worker) in [(&guarded, "worker:w%C3%B6rk%3Ber@"), (&open, "")] {
+        let sentinel = RedisSentinel::builder("main", server, 1)
+            .password(SECRET)
+            .user("asker", "ask&er", "+sentinel|get-master-addr-by-name")
+            .user("nobody", "hidden", "+ping")
+            .start()
+            .await;
+        let url = format!("sentinel://{worker}127.0.0.1:{}?master_name=main", sentinel.port());
+        for credentials in
+            [format!("sentinel_password={ENCODED}"), "sentinel_username=asker&sentinel_password=ask%26er".into()]
+        {
+            for config in both(&format!("{url}&{credentials}")) {
+                works(config).await;
+            }
+        }
+        for (credentials, named) in [
+            ("", "asks for a password"),
+            ("&sentinel_password=hidden", "knows no such user with this password"),
+            ("&sentinel_username=asker&sentinel_password=hidden", "knows no such user with this password"),
+            ("&sentinel_username=nobody&sentinel_password=hidden", "`+sentinel|get-master-addr-by-name`"),
+        ] {
+            for config in both(&format!("{url}{credentials}")) {
+                let error = refusal(config).await;
+                assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+                let place = format!("the sentinel at `127.0.0.1:{}`", sentinel.port());
+                for part in [named, &place, "`sentinel_password`"] {
+                    assert!(error.to_string().contains(part), "`{part}` is not named for `{credentials}`: {error}");
+                }
+            }
+        }
+    }
+}
+
 #[cfg(feature = "tls")]
 #[tokio::test]
 async fn tls_trusts_the_authority_that_is_named() {

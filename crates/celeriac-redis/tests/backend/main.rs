@@ -6,7 +6,6 @@ mod states;
 mod watching;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use celeriac_backend::ResultBackend;
@@ -18,13 +17,18 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Client, cmd};
 use tokio::sync::OnceCell;
 
-/// What comes at all comes within this, on any machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The one server of this process, for all tests that leave it alone.
 async fn server() -> &'static RedisServer {
     static SERVER: OnceCell<RedisServer> = OnceCell::const_new();
     SERVER.get_or_init(RedisServer::start).await
+}
+
+/// Another one, which takes TLS and asks for a certificate.
+#[cfg(feature = "tls")]
+async fn encrypted() -> &'static RedisServer {
+    use celeriac_testkit::server::ClientCertificate;
+    static SERVER: OnceCell<RedisServer> = OnceCell::const_new();
+    SERVER.get_or_init(|| RedisServer::builder().tls(ClientCertificate::Required).start()).await
 }
 
 async fn open(url: &str) -> RedisStore {
@@ -87,11 +91,20 @@ async fn fetch(backend: &Arc<dyn ResultBackend>, id: &TaskId) -> Option<TaskMeta
 }
 
 /// One way to connect.
-struct Harness(fn(&RedisServer) -> String);
+enum Harness {
+    To(fn(&RedisServer) -> String),
+    #[cfg(feature = "tls")]
+    ByTls,
+}
 
 impl Harness {
     async fn backend(&self) -> Arc<dyn ResultBackend> {
-        open(&(self.0)(server().await)).await.backend()
+        let url = match self {
+            Self::To(url) => url(server().await),
+            #[cfg(feature = "tls")]
+            Self::ByTls => encrypted().await.url_with_certificates(),
+        };
+        open(&url).await.backend()
     }
 }
 
@@ -109,27 +122,34 @@ impl BackendHarness for Harness {
 mod resp3 {
     use super::{Harness, RedisServer};
 
-    celeriac_testkit::backend_conformance!(|| Harness(RedisServer::url));
+    celeriac_testkit::backend_conformance!(|| Harness::To(RedisServer::url));
 }
 
 mod resp2 {
     use super::Harness;
 
-    celeriac_testkit::backend_conformance!(|| Harness(|server| format!("{}?protocol=resp2", server.url())));
+    celeriac_testkit::backend_conformance!(|| Harness::To(|server| format!("{}?protocol=resp2", server.url())));
 }
 
 mod prefixed {
     use super::Harness;
 
     const OPTIONS: &str = "global_keyprefix=queues_&result_keyprefix=results";
-    celeriac_testkit::backend_conformance!(|| Harness(|server| format!("{}?{OPTIONS}", server.url_of(3))));
+    celeriac_testkit::backend_conformance!(|| Harness::To(|server| format!("{}?{OPTIONS}", server.url_of(3))));
 }
 
 mod unix_socket {
     use super::Harness;
 
-    celeriac_testkit::backend_conformance!(|| Harness(|server| format!(
+    celeriac_testkit::backend_conformance!(|| Harness::To(|server| format!(
         "redis+socket://{}",
         server.socket().display()
     )));
+}
+
+#[cfg(feature = "tls")]
+mod by_tls {
+    use super::Harness;
+
+    celeriac_testkit::backend_conformance!(|| Harness::ByTls);
 }

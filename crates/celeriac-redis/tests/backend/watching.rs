@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use celeriac_backend::Watch;
 use celeriac_core::{ErrorKind, StoreResult, TaskId, TaskMeta, TaskState};
-use celeriac_testkit::eventually;
 use celeriac_testkit::server::{Fsync, RedisServer, Reply};
+use celeriac_testkit::{PATIENCE, eventually, soon};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::{Other, PATIENCE, fetch, key, open, record, server, store, stored};
+use super::{Other, fetch, key, open, record, server, store, stored};
 
 async fn next(watch: &mut Box<dyn Watch>) -> TaskMeta {
-    timeout(PATIENCE, watch.next()).await.expect("a record comes").unwrap()
+    soon(watch.next()).await.unwrap()
 }
 
 /// Sees to it that nothing comes.
@@ -71,7 +71,7 @@ async fn a_publication_that_is_no_record_is_malformed_and_the_watch_goes_on() {
     let task = TaskId::random();
     let mut watch = backend.watch(&task).await.unwrap();
     other.publish(&key(&task), b"{garbage").await;
-    let error = timeout(PATIENCE, watch.next()).await.unwrap().unwrap_err();
+    let error = soon(watch.next()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Malformed, "{}", error.report());
     assert!(error.to_string().contains(task.as_str()), "{error}");
     nothing(&mut watch).await;
@@ -115,7 +115,7 @@ async fn a_watch_ends_when_the_store_is_dropped() {
     let mut watch = backend.watch(&task).await.unwrap();
     let waiting = tokio::spawn(async move { (watch.next().await, watch.next().await) });
     drop((store, backend));
-    let ends = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    let ends = soon(waiting).await.unwrap();
     for end in [ends.0, ends.1] {
         assert_eq!(end.unwrap_err().kind(), ErrorKind::Unavailable);
     }

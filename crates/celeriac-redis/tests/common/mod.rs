@@ -9,11 +9,10 @@ use celeriac_broker::{ConsumeOptions, Consumer, Delivery, Outgoing};
 use celeriac_core::{Headers, Message, QueueName, TaskHeaders, TaskId, TaskName, Timestamp, WireTime};
 use celeriac_redis::{RedisConfig, RedisStore};
 use celeriac_testkit::server::RedisServer;
+use celeriac_testkit::{PATIENCE, eventually, soon};
 
 pub(crate) const ONE: NonZeroUsize = NonZeroUsize::MIN;
 pub(crate) const MANY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
-/// Long enough for whatever must happen, on any machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The shortest lease there is.
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
@@ -50,8 +49,7 @@ pub(crate) async fn consumer(store: &RedisStore, queue: &QueueName) -> Box<dyn C
 }
 
 pub(crate) async fn one(consumer: &mut Box<dyn Consumer>) -> Delivery {
-    let mut came = tokio::time::timeout(PATIENCE, consumer.recv(ONE)).await.expect("a message comes").unwrap();
-    came.pop().unwrap()
+    soon(consumer.recv(ONE)).await.unwrap().pop().unwrap()
 }
 
 /// Sees to it that nothing comes for a while.
@@ -72,5 +70,5 @@ pub(crate) async fn ask(server: &RedisServer, words: &[&str]) -> String {
 
 /// Waits until the server answers so.
 pub(crate) async fn until(server: &RedisServer, words: &[&str], wanted: &str) {
-    celeriac_testkit::eventually(PATIENCE, async || ask(server, words).await == wanted).await;
+    eventually(PATIENCE, async || ask(server, words).await == wanted).await;
 }

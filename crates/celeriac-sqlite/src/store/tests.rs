@@ -5,16 +5,13 @@ use std::time::Duration;
 
 use celeriac_broker::{ConsumeOptions, Outgoing};
 use celeriac_core::{Clock, ErrorKind, Message, QueueName, StoreResult, TaskId, TaskMeta, TaskState, Timestamp};
-use celeriac_testkit::{ManualClock, eventually};
+use celeriac_testkit::{ManualClock, PATIENCE, eventually, soon};
 
 use super::*;
 use crate::config::Durability;
 use crate::publish::Parcel;
 use crate::take::Take;
 use crate::writer::Job;
-
-/// What comes at all comes within this, on any machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn store(directory: &tempfile::TempDir) -> SqliteStore {
     SqliteStore::open(SqliteConfig::new(directory.path().join("jobs.db"))).await.expect("the store opens")
@@ -147,7 +144,7 @@ async fn a_writing_thread_that_ends_leaves_nobody_waiting() {
         store.inner.call("break", call).await.expect_err("it is broken");
     };
     let all = async { tokio::join!(consumer.recv(NonZeroUsize::MIN), watch.next(), breaking) };
-    let (received, seen, ()) = tokio::time::timeout(PATIENCE, all).await.expect("nobody waits for ever");
+    let (received, seen, ()) = soon(all).await;
     received.expect_err("nothing can come any more");
     seen.expect_err("no result can come any more");
 }

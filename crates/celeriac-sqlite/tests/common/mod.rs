@@ -3,18 +3,15 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use celeriac_broker::{ConsumeOptions, Consumer, Delivery, Outgoing};
 use celeriac_core::{Message, QueueName};
 use celeriac_sqlite::{SqliteConfig, SqliteStore};
+use celeriac_testkit::soon;
 use tempfile::TempDir;
 
 pub(crate) const ONE: NonZeroUsize = NonZeroUsize::MIN;
 pub(crate) const MANY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(99);
-
-/// What comes at all comes within this, on any machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Place {
     pub(crate) directory: TempDir,
@@ -65,15 +62,13 @@ pub(crate) async fn consumer(store: &SqliteStore, queue: &QueueName) -> Box<dyn 
 }
 
 pub(crate) async fn one(consumer: &mut Box<dyn Consumer>) -> Delivery {
-    let received = tokio::time::timeout(PATIENCE, consumer.recv(ONE)).await.expect("a message comes");
-    received.expect("a message is received").pop().expect("there is a message")
+    soon(consumer.recv(ONE)).await.expect("a message is received").pop().expect("there is a message")
 }
 
 pub(crate) async fn take(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while let Some(left) = NonZeroUsize::new(count - taken.len()) {
-        let received = tokio::time::timeout(PATIENCE, consumer.recv(left)).await.expect("messages come");
-        taken.extend(received.expect("messages are received"));
+        taken.extend(soon(consumer.recv(left)).await.expect("messages are received"));
     }
     taken
 }

@@ -180,6 +180,17 @@ impl RedisServer {
         self.url_with(&format!("{}:{}@", escape(user), escape(password)), 0)
     }
 
+    /// The URL of database 0 for a client that trusts the server's authority and shows a certificate of it, with files named as Celery names them.
+    ///
+    /// # Panics
+    /// If the server does not speak TLS.
+    #[must_use]
+    pub fn url_with_certificates(&self) -> String {
+        let files = self.certificates();
+        let [ca, client, key] = [&files.ca, &files.client, &files.client_key].map(|file| file.display());
+        format!("{}?ssl_cert_reqs=required&ssl_ca_certs={ca}&ssl_certfile={client}&ssl_keyfile={key}", self.url())
+    }
+
     fn url_with(&self, credentials: &str, database: u8) -> String {
         let scheme = if self.certificates.is_some() { "rediss" } else { "redis" };
         format!("{scheme}://{credentials}127.0.0.1:{}/{database}", self.port())

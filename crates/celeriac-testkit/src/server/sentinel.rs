@@ -1,5 +1,6 @@
 //! `RedisSentinel`: a sentinel that watches over a server of the test.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,33 +21,74 @@ pub struct RedisSentinel {
     master: String,
 }
 
-impl RedisSentinel {
-    /// Starts a sentinel that watches `master` under `name`, and waits until it knows it. As many sentinels as `quorum` have to agree that
-    /// the master is down; each is started by a call of its own.
+/// How a [`RedisSentinel`] is started.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct SentinelBuilder {
+    master: String,
+    watched: String,
+    config: String,
+    password: Option<String>,
+}
+
+impl SentinelBuilder {
+    fn config(mut self, line: &str) -> Self {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.config, "{line}");
+        self
+    }
+
+    /// Asks for a password (`requirepass`), which the other sentinels of the same master have too.
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self.config(&format!("requirepass \"{password}\"")).config(&format!("sentinel sentinel-pass \"{password}\""))
+    }
+
+    /// Adds a user with the given ACL rules, such as `+sentinel|get-master-addr-by-name`.
+    pub fn user(self, name: &str, password: &str, rules: &str) -> Self {
+        self.config(&format!("user {name} on \">{password}\" {rules}"))
+    }
+
+    /// Starts the sentinel, and waits until it knows its master.
     ///
     /// # Panics
     /// If `redis-sentinel` is not installed, which `cargo xtask setup` does; or if it does not start: with its log.
-    pub async fn start(name: &str, master: &RedisServer, quorum: u8) -> Self {
+    pub async fn start(self) -> RedisSentinel {
         let folder = tempfile::Builder::new().prefix("celeriac-sentinel-").tempdir().expect("a temporary folder");
-        let (down_after, failover) = (DOWN_AFTER.as_millis(), FAILOVER.as_millis());
-        let config = |port: u16| {
-            let mut config = format!(
-                "port {port}\nsentinel monitor {name} 127.0.0.1 {} {quorum}\nsentinel down-after-milliseconds {name} {down_after}\n\
-                 sentinel failover-timeout {name} {failover}\n",
-                master.port()
-            );
-            if let Some(password) = master.password() {
-                config += &format!("sentinel auth-pass {name} \"{password}\"\n");
-            }
-            config
-        };
-        let node = Node::start("redis-sentinel", folder, None, config).await;
-        let sentinel = Self { node, master: name.to_owned() };
+        let Self { master, watched, config, password } = self;
+        let config = |port: u16| format!("port {port}\n{watched}{config}");
+        let node = Node::start("redis-sentinel", folder, password, config).await;
+        let sentinel = RedisSentinel { node, master };
         let patience = Patience::new();
         while sentinel.field("flags").await.as_deref() != Some("master") {
             patience.pause("a sentinel reaches its master", || sentinel.log()).await;
         }
         sentinel
+    }
+}
+
+impl RedisSentinel {
+    /// Starts a sentinel that asks for no password: see [`RedisSentinel::builder`].
+    ///
+    /// # Panics
+    /// As [`SentinelBuilder::start`].
+    pub async fn start(name: &str, master: &RedisServer, quorum: u8) -> Self {
+        Self::builder(name, master, quorum).start().await
+    }
+
+    /// A sentinel that watches `master` under `name`, and is yet to be started. As many sentinels as `quorum` have to agree that the
+    /// master is down; each is started by a call of its own.
+    pub fn builder(name: &str, master: &RedisServer, quorum: u8) -> SentinelBuilder {
+        let (down_after, failover) = (DOWN_AFTER.as_millis(), FAILOVER.as_millis());
+        let mut watched = format!(
+            "sentinel monitor {name} 127.0.0.1 {} {quorum}\nsentinel down-after-milliseconds {name} {down_after}\n\
+             sentinel failover-timeout {name} {failover}\n",
+            master.port()
+        );
+        if let Some(password) = master.password() {
+            watched += &format!("sentinel auth-pass {name} \"{password}\"\n");
+        }
+        SentinelBuilder { master: name.to_owned(), watched, config: String::new(), password: None }
     }
 
     /// Waits until the sentinel knows of as many replicas and other sentinels, and reaches the replicas: before that it cannot fail over.
