@@ -184,7 +184,8 @@ impl Keeper {
         loop {
             // CANCEL SAFETY: both are cancel safe.
             tokio::select! {
-                count = orders.recv_many(&mut waiting, MOST) => {
+                // All there are: what was dropped together goes back together, in order.
+                count = orders.recv_many(&mut waiting, usize::MAX) => {
                     if count == 0 {
                         return;
                     }

@@ -395,6 +395,7 @@ impl Settler {
                 end.push_shown(source.step);
                 end.push(shared.unique());
                 end.push_shown(entry.order);
+                end.push(entry.first_stamp(settlement.tag.0));
                 end.push_shown(source.tail.len());
                 entries.end(&tag, &end, None, &[]);
             }

@@ -106,6 +106,20 @@ async fn any_number_of_what_python_holds_hides_nothing() {
 }
 
 #[tokio::test]
+async fn many_that_a_dead_python_worker_held_come_back_in_order() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    for n in 0..200 {
+        left(&server, &format!("py-{n}"), &n.to_string(), "jobs", 500 - n).await;
+    }
+    let store = open(config(&server).visibility_timeout(Duration::from_secs(120))).await;
+    let _sweeping = consumer(&store, &queue("other")).await;
+    until(&server, &["LLEN", "jobs"], "200").await;
+    let mut consumer = consumer(&store, &jobs).await;
+    let came = tokio::time::timeout(PATIENCE, consumer.recv(MANY)).await.unwrap().unwrap();
+    assert_eq!(came.iter().map(text).collect::<Vec<_>>(), (0..200).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn what_is_due_and_cannot_be_moved_keeps_nobody_busy() {
     let (server, jobs) = (RedisServer::start().await, queue("jobs"));
     server.command(&["SET", "jobs", "no list"]).await;
