@@ -50,7 +50,7 @@ pub(crate) fn fault(operation: &'static str, error: &RedisError, command: Option
     }
 }
 
-/// What the server said, as `(code, text)`: for a transaction, why its first command failed.
+/// What the server said, as `(code, text)`.
 fn first_server_error(error: &RedisError) -> Option<(String, String)> {
     let errors = error.clone().into_server_errors();
     match errors.as_deref().and_then(<[_]>::first) {
