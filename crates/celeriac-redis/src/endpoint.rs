@@ -160,10 +160,10 @@ impl Endpoint {
         let value = match self.in_time(operation, &guard, asked).await? {
             Ok(Value::ServerError(error)) => {
                 let (code, detail) = (error.code(), error.details().unwrap_or_default());
-                return Err(at(&place, answer(operation, code, detail, Some(&command)).into_error()));
+                return Err(at(&place, &answer(operation, code, detail, Some(&command)).into_error()));
             }
             Ok(value) => value,
-            Err(error) => return Err(at(&place, fault(operation, &error, Some(&command)).into_error())),
+            Err(error) => return Err(at(&place, &fault(operation, &error, Some(&command)).into_error())),
         };
         let name = &sentinel.master_name;
         match <Option<(String, u16)>>::from_redis_value(value) {

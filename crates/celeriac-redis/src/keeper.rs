@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::Endpoint;
-use crate::error::unexpected;
+use crate::error::{unbound, unexpected};
 use crate::held::{Entry, OURS};
 use crate::keys::SEPARATOR;
 use crate::link::Link;
@@ -335,11 +335,7 @@ impl Keeper {
                 entries.back(tag, &keys.list(first, step), order, &back);
                 Ok(())
             }
-            None => Err(Error::new(
-                celeriac_core::ErrorKind::NotFound,
-                SWEEP,
-                format!("no queue is bound to exchange `{exchange}` by routing key `{key}`"),
-            )),
+            None => Err(unbound(SWEEP, &exchange, &key)),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::endpoint::{Endpoint, Purpose};
-use crate::error::{Fault, again, answer, closed, fault};
+use crate::error::{Fault, again, answer, closed, fault, reworded};
 use crate::script;
 
 /// So often a command is taken to another server because the one before was a replica.
@@ -91,10 +91,8 @@ impl Link {
             Progress::Refused(error) => Err(again(&error, operation)),
             Progress::Trying(_) if self.shared.closed.is_cancelled() => Err(closed(operation)),
             Progress::Trying(Some(error)) => {
-                let source = std::error::Error::source(&*error).map(ToString::to_string);
                 let why = format!("{}, though it was tried for as long as `startup_timeout` says", error.message());
-                let error = Error::new(error.kind(), operation, why);
-                Err(if let Some(source) = source { error.with_source(source) } else { error })
+                Err(reworded(&error, error.kind(), operation, why))
             }
             Progress::Trying(None) => Err(Error::unavailable(operation, "Redis could not be reached")),
         }

@@ -88,7 +88,7 @@ fn named() -> Cmd {
 fn refused(operation: &'static str, place: &str, value: &Value, command: Option<&Cmd>) -> Result<()> {
     let Value::ServerError(error) = value else { return Ok(()) };
     let (code, detail) = (error.code(), error.details().unwrap_or_default());
-    Err(at(place, answer(operation, code, detail, command).into_error()))
+    Err(at(place, &answer(operation, code, detail, command).into_error()))
 }
 
 fn check_role(operation: &'static str, place: &str, role: &[Value], expected: Expected) -> Result<()> {

@@ -8,7 +8,7 @@ for _, list in ipairs(KEYS) do
   keys[#keys + 1] = 'list'
 end
 local key = occupied(keys)
-if key then return redis.error_reply('WRONGTYPE at ' .. key) end
+if key then return redis.error_reply(wrong_type(key)) end
 local at = 1
 for _, list in ipairs(KEYS) do
   local count = tonumber(ARGV[at])

@@ -74,7 +74,7 @@ end
 -- The first bytes of the record at `key`; or nothing, and what is wrong.
 local function head_of(key)
   local head = redis.pcall('GETRANGE', key, 0, 47)
-  if type(head) == 'table' then return nil, key .. ' ' .. head.err end
+  if type(head) == 'table' then return nil, wrong_with(key, head.err) end
   if string.byte(head) == 0 and not (known[key] and known[key][1] == redis.call('GET', key)) then return nil, '\0' .. key end
   return head
 end
@@ -107,7 +107,7 @@ end
 -- Whether nothing can be parked at `parked`: what is wrong.
 local function unparkable(parked)
   local key = occupied({ parked, 'zset', parked_index, 'zset', workers, 'zset' })
-  return key and key .. ' WRONGTYPE'
+  return key and wrong_type(key)
 end
 
 -- The general case. Returns nothing, 'lost', or what is wrong: that is looked for before anything is done.
@@ -160,12 +160,12 @@ local function settle()
   end
   for i = 1, tonumber(take()) do
     local push = read_push()
-    if push.list and not is_list(push.list) then wrong = push.list .. ' WRONGTYPE' end
+    if push.list and not is_list(push.list) then wrong = wrong_type(push.list) end
     if push.parked then wrong = unparkable(push.parked) or wrong end
     pushes[i] = push
   end
   local back = verb == 'back' and operand[1] or verb == 'park' and list_of(operand[2], operand[5], separator)
-  if back and not is_list(back) then wrong = back .. ' WRONGTYPE' end
+  if back and not is_list(back) then wrong = wrong_type(back) end
   if verb == 'park' then wrong = unparkable(operand[3]) or wrong end
 
   local value = tag ~= '' and redis.call('HGET', unacked, tag)
