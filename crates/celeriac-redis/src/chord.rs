@@ -14,7 +14,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_core::{Error, ErrorKind, GroupId, Payload, Result, ResultTuple, TaskId, TaskMeta, TaskState};
+#[cfg(doc)]
+use celeriac_core::ErrorKind;
+use celeriac_core::{Error, GroupId, Payload, Result, ResultTuple, TaskId, TaskMeta, TaskState};
 use celeriac_serializer::{Json, Msgpack, Serializer};
 use deadpool_redis::redis::{self, Cmd, cmd};
 
@@ -165,7 +167,7 @@ impl Chords {
         let mut value = b"{\"result\": ".to_vec();
         part::push_tuple(group, &mut value);
         value.push(b'}');
-        check_size(SAVE, shared, value.len(), || format!("the group `{id}`"))?;
+        shared.check_size(SAVE, value.len(), || format!("the group `{id}`"))?;
         self.inner.link.query(SAVE, &set(&shared.keys.group(id), &value, expires)).await?;
         Ok(())
     }
@@ -212,7 +214,7 @@ impl Chords {
         let Report { group, index, part, .. } = report;
         let mut value = Vec::new();
         part::encode(REPORT, &part.task_id, &part.state, part.result.as_ref(), &mut value)?;
-        check_size(REPORT, shared, value.len(), || format!("the result of task `{}`", part.task_id))?;
+        shared.check_size(REPORT, value.len(), || format!("the result of task `{}`", part.task_id))?;
         let index = index.map_or_else(|| "+inf".to_owned(), |index| index.to_string());
         let life = |life: Option<Duration>| life.map_or_else(String::new, |life| seconds(life).to_string());
         let group_life = report.result_expires.map(|life| life.max(report.expires.unwrap_or_default()));
@@ -328,15 +330,6 @@ fn set(key: &str, value: &[u8], expires: Option<Duration>) -> Cmd {
         set.arg("EX").arg(seconds(life));
     }
     set
-}
-
-fn check_size(operation: &'static str, shared: &Shared, bytes: usize, what: impl Fn() -> String) -> Result<()> {
-    let limit = shared.config.max_message_bytes;
-    if bytes <= limit {
-        return Ok(());
-    }
-    let why = format!("{} has {bytes} bytes, the limit is {limit}; see `max_message_bytes`", what());
-    Err(Error::new(ErrorKind::TooLarge, operation, why))
 }
 
 fn read_group(operation: &'static str, saved: &[u8], max_bytes: usize) -> Result<ResultTuple> {

@@ -342,7 +342,7 @@ fn read_item(
 }
 
 fn unexpected_shape() -> celeriac_core::Error {
-    celeriac_core::Error::unexpected(RECEIVE, "the script that takes messages answered in another shape than it does")
+    unexpected(RECEIVE, "what the script that takes messages does not answer")
 }
 
 #[async_trait]

@@ -163,7 +163,7 @@ impl Endpoint {
                 return Err(sentinels_answer(operation, &place, code, detail, Some(&command)));
             }
             Ok(value) => value,
-            Err(error) => return Err(at(&place, fault(operation, &error, Some(&command)).into_error())),
+            Err(error) => return Err(at(&place, &fault(operation, &error, Some(&command)).into_error())),
         };
         let name = &sentinel.master_name;
         match <Option<(String, u16)>>::from_redis_value(value) {

@@ -50,7 +50,7 @@ pub(crate) fn fault(operation: &'static str, error: &RedisError, command: Option
     }
 }
 
-/// What the server said, as `(code, text)`: for a transaction, why its first command failed.
+/// What the server said, as `(code, text)`.
 fn first_server_error(error: &RedisError) -> Option<(String, String)> {
     let errors = error.clone().into_server_errors();
     match errors.as_deref().and_then(<[_]>::first) {
@@ -81,8 +81,9 @@ pub(crate) fn answer(operation: &'static str, code: &str, detail: &str, command:
     let busy = |why: &'static str| Fault::Busy(said.error(ErrorKind::Unavailable, operation, why.into()));
     match code {
         "WRONGTYPE" => match detail.strip_prefix("at ") {
-            Some(key) => Fault::Refused(Error::config(operation, occupied(key))),
-            None => refused(ErrorKind::Config, wrong_type(command).into()),
+            // As one of our scripts has found out.
+            Some(key) => Fault::Refused(Error::config(operation, wrong_type(&[key.into()]))),
+            None => refused(ErrorKind::Config, wrong_type(&command.map(keys).unwrap_or_default()).into()),
         },
         "MISCONF" => unavailable("Redis takes no changes, because it cannot write to its disk: the disk may be full"),
         "OOM" => unavailable("Redis is full: it has reached its `maxmemory` and may evict nothing"),
@@ -190,15 +191,29 @@ pub(crate) fn unconnected(operation: &'static str, place: &str, error: &RedisErr
             unreachable(format!("Redis at `{place}` refuses user and password, or the connection"))
         }
         _ => match first_server_error(error) {
-            Some((code, detail)) => at(place, answer(operation, &code, &detail, None).into_error()),
+            Some((code, detail)) => at(place, &answer(operation, &code, &detail, None).into_error()),
             None => unreachable(format!("cannot connect to Redis at `{place}`")),
         },
     }
 }
 
+/// `error` in other words, about the same source: which becomes text, because it cannot be copied.
+pub(crate) fn reworded(
+    error: &Error,
+    kind: ErrorKind,
+    operation: &'static str,
+    message: impl Into<Cow<'static, str>>,
+) -> Error {
+    let copy = Error::new(kind, operation, message);
+    match std::error::Error::source(error) {
+        Some(source) => copy.with_source(source.to_string()),
+        None => copy,
+    }
+}
+
 /// `error`, naming the server.
-pub(crate) fn at(place: &str, error: Error) -> Error {
-    reworded(&error, error.kind(), error.operation(), format!("`{place}`: {}", error.message()))
+pub(crate) fn at(place: &str, error: &Error) -> Error {
+    reworded(error, error.kind(), error.operation(), format!("`{place}`: {}", error.message()))
 }
 
 /// As [`answer`], of a sentinel at `place`: those have users and passwords of their own.
@@ -219,12 +234,12 @@ pub(crate) fn sentinels_answer(
             "does not tell its user where the server is: that takes the permission `+sentinel|get-master-addr-by-name`, or another user, \
              whom `sentinel_username` and `sentinel_password` name"
         }
-        _ => return at(place, error),
+        _ => return at(place, &error),
     };
     reworded(&error, error.kind(), operation, format!("the sentinel at `{place}` {why}"))
 }
 
-/// The same error once more, for each who waited on one connection. Sources become text.
+/// The same error once more, for each who waited on one connection.
 pub(crate) fn again(error: &Error, operation: &'static str) -> Error {
     reworded(error, error.kind(), operation, error.message().to_owned())
 }
@@ -238,13 +253,10 @@ pub(crate) fn passing(error: Error) -> Error {
     }
 }
 
-/// In other words, with the same source.
-fn reworded(error: &Error, kind: ErrorKind, operation: &'static str, message: String) -> Error {
-    let reworded = Error::new(kind, operation, message);
-    match std::error::Error::source(error) {
-        Some(source) => reworded.with_source(source.to_string()),
-        None => reworded,
-    }
+/// That a message has nowhere to go.
+pub(crate) fn unbound(operation: &'static str, exchange: &str, key: &str) -> Error {
+    let why = format!("no queue is bound to exchange `{exchange}` by routing key `{key}`");
+    Error::new(ErrorKind::NotFound, operation, why)
 }
 
 pub(crate) fn closed(operation: &'static str) -> Error {
@@ -261,23 +273,13 @@ impl Said<'_> {
     }
 }
 
-fn wrong_type(command: Option<&Cmd>) -> String {
-    let keys = command.map(keys).unwrap_or_default();
-    let keys: Vec<_> = keys.iter().map(|key| format!("`{}`", String::from_utf8_lossy(key))).collect();
-    let subject = match keys.as_slice() {
+/// That one of these keys is in the way.
+fn wrong_type(keys: &[Cow<'_, str>]) -> String {
+    let subject = match keys {
         [] => "a key".to_owned(),
-        [key] => format!("key {key}"),
-        keys => format!("one of the keys {}", keys.join(", ")),
+        [key] => format!("key `{key}`"),
+        keys => format!("one of the keys `{}`", keys.join("`, `")),
     };
-    holds_another_type(&subject)
-}
-
-/// That `key` is in the way, as one of our scripts has found out.
-fn occupied(key: &str) -> String {
-    holds_another_type(&format!("key `{key}`"))
-}
-
-fn holds_another_type(subject: &str) -> String {
     format!(
         "{subject} holds another type than celeriac and Celery keep there: another program uses the same names and \
          database; rename or delete it, or set `global_keyprefix`"
@@ -302,29 +304,30 @@ fn no_permission(detail: &str) -> String {
 }
 
 fn name(command: &Cmd) -> String {
-    let mut words = command.args_iter().filter_map(plain);
-    let name = words.next().map(String::from_utf8_lossy).unwrap_or_default();
+    let mut words = words(command);
+    let name = words.next().unwrap_or_default();
     match name.as_ref() {
         // The second word names the command too.
-        "CLIENT" | "SCRIPT" => {
-            format!("{name} {}", words.next().map(String::from_utf8_lossy).unwrap_or_default())
-        }
+        "CLIENT" | "SCRIPT" => format!("{name} {}", words.next().unwrap_or_default()),
         _ => name.into_owned(),
     }
 }
 
 /// The keys of a command: those of a script, or the first argument of any other.
-fn keys(command: &Cmd) -> Vec<&[u8]> {
-    let mut words = command.args_iter().filter_map(plain);
-    if words.next() != Some(b"EVALSHA") {
+fn keys(command: &Cmd) -> Vec<Cow<'_, str>> {
+    let mut words = words(command);
+    if words.next().as_deref() != Some("EVALSHA") {
         return words.next().into_iter().collect();
     }
-    let count = words.nth(1).and_then(|count| std::str::from_utf8(count).ok()).and_then(|count| count.parse().ok());
+    let count = words.nth(1).and_then(|count| count.parse().ok());
     words.take(count.unwrap_or(0)).collect()
 }
 
-fn plain(word: Arg<&[u8]>) -> Option<&[u8]> {
-    if let Arg::Simple(word) = word { Some(word) } else { None }
+fn words(command: &Cmd) -> impl Iterator<Item = Cow<'_, str>> {
+    command.args_iter().filter_map(|word| match word {
+        Arg::Simple(word) => Some(String::from_utf8_lossy(word)),
+        _ => None,
+    })
 }
 
 /// The answer to a command has another shape than it should.
@@ -335,9 +338,6 @@ pub(crate) fn unexpected(operation: &'static str, error: impl std::fmt::Display)
 /// What one of our scripts says went wrong: the server's words, perhaps with the key before them.
 pub(crate) fn script_failed(operation: &'static str, what: &str) -> Error {
     let is_code = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase());
-    if let Some((key, _)) = what.rsplit_once(" WRONGTYPE") {
-        return Error::config(operation, occupied(key));
-    }
     let (code, detail) = what.split_once(' ').filter(|(code, _)| is_code(code)).unwrap_or(("ERR", what));
     answer(operation, code, detail, None).into_error()
 }

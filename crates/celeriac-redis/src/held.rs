@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use celeriac_core::QueueName;
 
+use crate::wire::envelope::Stamp;
+
 /// What the tags of all our handles begin with: those of kombu are UUIDs.
 pub(crate) const OURS: &str = "rs.";
 
@@ -45,6 +47,18 @@ pub(crate) struct Entry {
     pub(crate) renewed: Instant,
     /// Whether it is being settled: then it may be gone at any moment.
     pub(crate) settling: bool,
+}
+
+impl Entry {
+    /// The end that the envelope of delivery `number` gets when it goes back unworked, so that it keeps its order; none if it has one, or is
+    /// no envelope.
+    pub(crate) fn first_stamp(&self, number: u64) -> String {
+        // What was stamped before has its first number as its order.
+        if self.order != number || self.unreadable.is_some() {
+            return String::new();
+        }
+        Stamp { order: self.order, deliveries: self.deliveries.saturating_sub(1) }.ending()
+    }
 }
 
 /// The deliveries that one handle holds.

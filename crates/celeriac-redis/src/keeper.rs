@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::Endpoint;
-use crate::error::unexpected;
+use crate::error::{unbound, unexpected};
 use crate::held::{Entry, OURS};
 use crate::keys::SEPARATOR;
 use crate::link::Link;
@@ -184,7 +184,8 @@ impl Keeper {
         loop {
             // CANCEL SAFETY: both are cancel safe.
             tokio::select! {
-                count = orders.recv_many(&mut waiting, MOST) => {
+                // All there are: what was dropped together goes back together, in order.
+                count = orders.recv_many(&mut waiting, usize::MAX) => {
                     if count == 0 {
                         return;
                     }
@@ -334,11 +335,7 @@ impl Keeper {
                 entries.back(tag, &keys.list(first, step), order, &back);
                 Ok(())
             }
-            None => Err(Error::new(
-                celeriac_core::ErrorKind::NotFound,
-                SWEEP,
-                format!("no queue is bound to exchange `{exchange}` by routing key `{key}`"),
-            )),
+            None => Err(unbound(SWEEP, &exchange, &key)),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::endpoint::{Endpoint, Purpose};
-use crate::error::{Fault, again, answer, closed, fault};
+use crate::error::{Fault, again, answer, closed, fault, reworded};
 use crate::script;
 
 /// So often a command is taken to another server because the one before was a replica.
@@ -91,10 +91,8 @@ impl Link {
             Progress::Refused(error) => Err(again(&error, operation)),
             Progress::Trying(_) if self.shared.closed.is_cancelled() => Err(closed(operation)),
             Progress::Trying(Some(error)) => {
-                let source = std::error::Error::source(&*error).map(ToString::to_string);
                 let why = format!("{}, though it was tried for as long as `startup_timeout` says", error.message());
-                let error = Error::new(error.kind(), operation, why);
-                Err(if let Some(source) = source { error.with_source(source) } else { error })
+                Err(reworded(&error, error.kind(), operation, why))
             }
             Progress::Trying(None) => Err(Error::unavailable(operation, "Redis could not be reached")),
         }
@@ -117,8 +115,7 @@ impl Link {
         }
     }
 
-    /// As [`Link::attempt`], for several commands at once, whose answers it gives. A pipeline that is `atomic` is one transaction,
-    /// and cannot call scripts.
+    /// As [`Link::attempt`], for several commands at once, whose answers it gives: each by itself, what must be one step is a script.
     ///
     /// When any command fails, that is the outcome, whatever became of the others: [`Fault::Broken`], if that is not known of all
     /// of them.
@@ -131,10 +128,7 @@ impl Link {
             return Ok(Vec::new());
         }
         let live = self.live(operation).await.map_err(Fault::Refused)?;
-        let values = match pipeline.is_transaction() {
-            true => self.transact(operation, &live, pipeline).await?,
-            false => self.send_all(operation, &live, pipeline).await?,
-        };
+        let values = self.send_all(operation, &live, pipeline).await?;
         let Some((at, error)) = first_error(&values) else { return Ok(values) };
         let done = values.iter().any(|value| !matches!(value, Value::ServerError(_)));
         Err(match self.judge(operation, &live, error, pipeline.cmd_iter().nth(at)) {
@@ -239,28 +233,6 @@ impl Link {
             values[at] = value;
         }
         Ok(values)
-    }
-
-    /// One transaction. Sent as plain commands: where the server refuses `MULTI` itself, the driver's own transactions bring its
-    /// task down.
-    async fn transact(&self, operation: &'static str, live: &Live, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
-        let mut commands = Pipeline::with_capacity(pipeline.len() + 2);
-        commands.cmd("MULTI");
-        for command in pipeline.cmd_iter() {
-            commands.add_command(command.clone());
-        }
-        commands.cmd("EXEC");
-        let mut connection = live.connection.clone();
-        let sent = connection.send_packed_commands(&commands, 0, commands.len());
-        let mut values = self.answered(operation, live, sent, None).await?;
-        match values.pop() {
-            Some(Value::Array(values)) => Ok(values),
-            // Why it was not carried out, command for command.
-            _ => match first_error(&values) {
-                Some((at, error)) => Err(self.judge(operation, live, error, commands.cmd_iter().nth(at))),
-                None => Err(Fault::Refused(Error::unexpected(operation, "Redis has not carried out a transaction"))),
-            },
-        }
     }
 
     /// Gives the server every script.

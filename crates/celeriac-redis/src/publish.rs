@@ -1,9 +1,13 @@
 //! Publishing: plain messages straight to their lists, all others by the script that settles.
 
+use std::collections::BTreeMap;
+
 use celeriac_broker::Outgoing;
 use celeriac_core::Result;
-use deadpool_redis::redis::{Cmd, Pipeline, cmd};
+use deadpool_redis::redis::cmd;
 
+use crate::args::Args;
+use crate::script;
 use crate::settle::Entries;
 use crate::store::Inner;
 use crate::topology;
@@ -12,8 +16,9 @@ use crate::topology;
 const MOST: usize = 1_000;
 const MOST_BYTES: usize = 4 << 20;
 
+const PUBLISH: &str = "publish";
+
 pub(crate) async fn publish(inner: &Inner, batch: Vec<Outgoing>) -> Result<()> {
-    const PUBLISH: &str = "publish";
     let plain = |one: &Outgoing| one.destination.exchange.is_empty() && one.deliver_at.is_none();
     if batch.iter().all(plain) {
         return publish_plain(inner, &batch).await;
@@ -31,56 +36,38 @@ pub(crate) async fn publish(inner: &Inner, batch: Vec<Outgoing>) -> Result<()> {
     entries.carry_out(&inner.shared, &inner.link, PUBLISH).await?.complete()
 }
 
-/// The messages of one list, in order: a command in the making.
-struct Run {
-    /// The place in the batch of the first.
-    first: usize,
-    step: u8,
-    push: Cmd,
-}
-
+/// One list by the plain command, several by a script: a transaction would push to the others what one of them refuses.
 async fn publish_plain(inner: &Inner, batch: &[Outgoing]) -> Result<()> {
-    const PUBLISH: &str = "publish";
     let shared = &inner.shared;
-    let (mut start, mut envelope) = (0, Vec::new());
-    while start < batch.len() {
-        // As much as makes a transaction of a moderate size.
-        let (mut runs, mut bytes, mut end): (Vec<Run>, usize, usize) = (Vec::new(), 0, start);
-        for (at, outgoing) in batch.iter().enumerate().skip(start) {
-            if at - start >= MOST || bytes >= MOST_BYTES {
-                break;
-            }
+    let mut batch = batch.iter().peekable();
+    while batch.peek().is_some() {
+        // The messages of each list, in order; as many as go by one call.
+        let mut lists: BTreeMap<(&str, u8), Args> = BTreeMap::new();
+        let (mut count, mut bytes) = (0, 0);
+        while count < MOST
+            && bytes < MOST_BYTES
+            && let Some(outgoing) = batch.next()
+        {
             let step = shared.keys.step(outgoing.message.priority().0);
-            let key = &outgoing.destination.routing_key;
-            let same = |run: &Run| {
-                run.step == step && batch.get(run.first).is_some_and(|first| first.destination.routing_key == *key)
-            };
-            let place = runs.iter().position(same).unwrap_or_else(|| {
-                let mut push = cmd("LPUSH");
-                push.arg(shared.keys.list(key, step));
-                runs.push(Run { first: at, step, push });
-                runs.len() - 1
-            });
-            envelope.clear();
-            shared.write_envelope(PUBLISH, outgoing, &mut envelope)?;
-            bytes += envelope.len();
-            if let Some(run) = runs.get_mut(place) {
-                run.push.arg(&envelope);
-            }
-            end = at + 1;
+            let list = lists.entry((outgoing.destination.routing_key.as_str(), step)).or_default();
+            let before = list.bytes();
+            list.push_with(|out| shared.write_envelope(PUBLISH, outgoing, out))?;
+            (count, bytes) = (count + 1, bytes + list.bytes() - before);
         }
-        if let [run] = runs.as_slice() {
-            inner.link.query(PUBLISH, &run.push).await?;
-        } else {
-            // All or nothing, and in one go.
-            let mut pipeline = Pipeline::new();
-            pipeline.atomic();
-            for run in runs {
-                pipeline.add_command(run.push);
-            }
-            inner.link.pipeline(PUBLISH, &pipeline).await?;
+        let keys: Vec<String> = lists.keys().map(|(queue, step)| shared.keys.list(queue, *step)).collect();
+        let one = lists.len() == 1;
+        let mut command = if one { cmd("LPUSH") } else { script::PUBLISH.call() };
+        if !one {
+            command.arg(keys.len());
         }
-        start = end;
+        command.arg(keys);
+        for messages in lists.values() {
+            if !one {
+                command.arg(messages.len());
+            }
+            messages.write(&mut command);
+        }
+        inner.link.query(PUBLISH, &command).await?;
     }
     Ok(())
 }

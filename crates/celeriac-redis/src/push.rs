@@ -6,6 +6,7 @@ use celeriac_broker::{ExchangeKind, Outgoing, topic_matches};
 use celeriac_core::{Error, ErrorKind, ExchangeName, Message, Result};
 
 use crate::args::Args;
+use crate::error::unbound;
 use crate::store::Shared;
 use crate::wire::envelope;
 
@@ -39,9 +40,9 @@ impl Shared {
         if exchange.is_empty() {
             return Ok(vec![key]);
         }
-        let missing = |what: String| Error::new(ErrorKind::NotFound, operation, what);
         let known = exchanges.get(exchange).ok_or_else(|| {
-            missing(format!("exchange `{exchange}` was never declared: declare a queue that is bound to it"))
+            let why = format!("exchange `{exchange}` was never declared: declare a queue that is bound to it");
+            Error::new(ErrorKind::NotFound, operation, why)
         })?;
         let matches = |bound: &str| match known.kind {
             ExchangeKind::Fanout => true,
@@ -56,7 +57,7 @@ impl Shared {
             }
         }
         if queues.is_empty() && known.kind != ExchangeKind::Fanout {
-            return Err(missing(format!("no queue is bound to exchange `{exchange}` by routing key `{key}`")));
+            return Err(unbound(operation, exchange, key));
         }
         Ok(queues)
     }
@@ -69,12 +70,7 @@ impl Shared {
         let Outgoing { message, destination, .. } = outgoing;
         let start = out.len();
         envelope::encode(message, &destination.exchange, &destination.routing_key, out);
-        let (bytes, limit) = (out.len() - start, self.config.max_message_bytes);
-        if bytes <= limit {
-            return Ok(());
-        }
-        let why = format!("a message of {bytes} bytes, the limit is {limit}; see `max_message_bytes`");
-        Err(Error::new(ErrorKind::TooLarge, operation, why))
+        self.check_size(operation, out.len() - start, || "a message".to_owned())
     }
 
     /// What publishing a message comes to.

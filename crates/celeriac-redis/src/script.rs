@@ -25,6 +25,9 @@ pub(crate) static SETTLE: Script = Script::new(with_tools!("lua/settle.lua"));
 pub(crate) static RENEW: Script = Script::new(with_tools!("lua/renew.lua"));
 /// Finds what is in nobody's hands.
 pub(crate) static SWEEP: Script = Script::new(with_tools!("lua/sweep.lua"));
+/// Pushes to several lists.
+pub(crate) static PUBLISH: Script =
+    Script::new(concat!(include_str!("lua/naming.lua"), include_str!("lua/publish.lua")));
 /// Records a queue and its bindings.
 pub(crate) static DECLARE: Script =
     Script::new(concat!(include_str!("lua/naming.lua"), include_str!("lua/declare.lua")));
@@ -41,6 +44,7 @@ pub(crate) static ALL: &[&Script] = &[
     &SETTLE,
     &RENEW,
     &SWEEP,
+    &PUBLISH,
     &DECLARE,
     &PURGE,
     &BRIDGE,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use celeriac_broker::{Completion, DeliveryTag, Requeue, Settle, Settlement, Verb};
-use celeriac_core::{Error, ErrorKind, Result, StoreResult, TaskId, TaskState};
+use celeriac_core::{Error, Result, StoreResult, TaskId, TaskState};
 use deadpool_redis::redis::{self, Value, cmd};
 
 use crate::args::Args;
@@ -277,15 +277,7 @@ impl Shared {
         args.push_with(|out| {
             let start = out.len();
             meta::encode(meta, out)?;
-            let (bytes, limit) = (out.len() - start, self.config.max_message_bytes);
-            if bytes <= limit {
-                return Ok(());
-            }
-            let why = format!(
-                "the result of task `{}` has {bytes} bytes, the limit is {limit}; see `max_message_bytes`",
-                meta.task_id
-            );
-            Err(Error::new(ErrorKind::TooLarge, operation, why))
+            self.check_size(operation, out.len() - start, || format!("the result of task `{}`", meta.task_id))
         })?;
         Ok(args)
     }
@@ -395,6 +387,7 @@ impl Settler {
                 end.push_shown(source.step);
                 end.push(shared.unique());
                 end.push_shown(entry.order);
+                end.push(entry.first_stamp(settlement.tag.0));
                 end.push_shown(source.tail.len());
                 entries.end(&tag, &end, None, &[]);
             }

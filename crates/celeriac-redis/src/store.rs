@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
-use celeriac_core::{Error, QueueName, Result, StoreId};
+use celeriac_core::{Error, ErrorKind, QueueName, Result, StoreId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -158,6 +158,22 @@ impl Shared {
     pub(crate) fn keeps_celerys_form(&self, queue: &str) -> bool {
         let celerys = self.celerys.read().unwrap_or_else(PoisonError::into_inner);
         !celerys.is_empty() && celerys.iter().any(|name| name.as_str() == queue)
+    }
+
+    /// # Errors
+    /// `TooLarge`, naming `what`.
+    pub(crate) fn check_size(
+        &self,
+        operation: &'static str,
+        bytes: usize,
+        what: impl FnOnce() -> String,
+    ) -> Result<()> {
+        let limit = self.config.max_message_bytes;
+        if bytes <= limit {
+            return Ok(());
+        }
+        let why = format!("{} has {bytes} bytes, the limit is {limit}; see `max_message_bytes`", what());
+        Err(Error::new(ErrorKind::TooLarge, operation, why))
     }
 
     /// What is kept aside of a message that cannot be read. `value` is what `unacked` has of it.

@@ -8,20 +8,25 @@ use std::time::Duration;
 
 use celeriac_broker::{Completion, Destination, ExchangeKind, Outgoing, QueueSpec, Requeue};
 use celeriac_core::{
-    ContentType, ErrorKind, ExchangeName, Message, Payload, RoutingKey, StoreResult, TaskId, TaskMeta, TaskState,
-    Timestamp,
+    ContentType, ErrorKind, ExchangeName, Message, Payload, QueueName, RoutingKey, StoreResult, TaskId, TaskMeta,
+    TaskState, Timestamp,
 };
 use celeriac_redis::{Protocol, RedisConfig};
 use celeriac_testkit::server::RedisServer;
 use celeriac_testkit::soon;
 use common::*;
 
-/// The rules of the one `ACL SETUSER` in the documentation, behind name and password.
-fn documented() -> String {
+/// The rules of the documentation's `ACL SETUSER` for this user, behind name and password.
+fn documented_for(user: &str) -> String {
     let docs = include_str!("../../../docs/redis.md");
-    let (_, rules) = docs.split_once("ACL SETUSER celeriac on >secret").expect("docs/redis.md says how to make a user");
+    let (_, rules) =
+        docs.split_once(&format!("ACL SETUSER {user} on >secret")).expect("docs/redis.md says how to make a user");
     let (rules, _) = rules.split_once("```").unwrap();
     rules.split_whitespace().filter(|word| *word != "\\").collect::<Vec<_>>().join(" ")
+}
+
+fn documented() -> String {
+    documented_for("celeriac")
 }
 
 async fn server() -> RedisServer {
@@ -60,7 +65,9 @@ async fn everything(protocol: Protocol, db: u32) {
     let mut taking = consumer(&store, &jobs).await;
     publish(&other, &jobs, &["first"]).await;
     one(&mut taking).await.ack().await.unwrap();
-    publish(&other, &jobs, &["again"]).await;
+    // To several lists.
+    let elsewhere = queue("elsewhere");
+    broker.publish(vec![outgoing("again", &jobs), outgoing("elsewhere", &elsewhere)]).await.unwrap();
     one(&mut taking).await.reject(Requeue::Yes).await.unwrap();
     one(&mut taking).await.park(Timestamp::now() + Duration::from_millis(50)).await.unwrap();
     one(&mut taking).await.reject(Requeue::No).await.unwrap();
@@ -121,4 +128,70 @@ async fn a_user_whose_scripts_may_not_do_all_is_told_what_it_lacks() {
     let error = store.broker().publish(vec![outgoing("x", &jobs).deliver_at(far)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.to_string().contains("lacks a permission"), "{error}");
+}
+
+#[tokio::test]
+async fn the_documented_sender_can_send_and_wait_for_results_and_no_more() {
+    let server = RedisServer::builder().user("sender", "secret", &documented_for("sender")).start().await;
+    let (store, worker) =
+        (open(RedisConfig::from_url(&server.url_as("sender", "secret")).unwrap()).await, open(config(&server)).await);
+    let (broker, backend, celery) = (store.broker(), store.backend(), QueueName::DEFAULT);
+    let exchange = ExchangeName::from_static("all");
+    let news = QueueSpec::unbound(queue("celery-news")).bound_to(
+        exchange.clone(),
+        ExchangeKind::Fanout,
+        RoutingKey::from_static(""),
+    );
+    worker.broker().declare(&news).await.unwrap();
+    let mut taking = consumer(&worker, &celery).await;
+    until(&server, &["ZCARD", "_celeriac.workers"], "1").await;
+    let far = Timestamp::now() + Duration::from_secs(3600);
+    let destination = Destination { exchange, routing_key: RoutingKey::from_static("") };
+    let to_all = Outgoing::new(Message { body: "news".into(), ..Message::default() }, destination);
+    broker.publish(vec![outgoing("plain", &celery)]).await.unwrap();
+    broker.publish(vec![outgoing("one", &celery), outgoing("other", &queue("celery-too"))]).await.unwrap();
+    broker
+        .publish(vec![outgoing("later", &celery).deliver_at(far), with_eta("eta", &celery, far), to_all])
+        .await
+        .unwrap();
+    let id = TaskId::random();
+    let mut watch = backend.watch(&id).await.unwrap();
+    for body in ["plain", "one"] {
+        let delivery = one(&mut taking).await;
+        assert_eq!(text(&delivery), body);
+        delivery.complete(Completion::new().result(success(&id))).await.unwrap();
+    }
+    assert_eq!(soon(watch.next()).await.unwrap().state, TaskState::Success);
+    assert!(backend.fetch(&[id]).await.unwrap()[0].is_some());
+    let counts = [["LLEN", "celery-too"], ["LLEN", "celery-news"], ["ZCARD", "_celeriac.parked.celery"]];
+    for (count, wanted) in counts.iter().zip(["1", "1", "2"]) {
+        assert_eq!(ask(&server, count).await, wanted, "{count:?}");
+    }
+    let refused = server.command(&["ACL", "LOG"]).await;
+    assert!(!format!("{refused:?}").contains("sender"), "{refused:?}");
+    let mut greedy = consumer(&store, &celery).await;
+    broker.publish(vec![outgoing("x", &celery)]).await.unwrap();
+    let error = greedy.recv(ONE).await.unwrap_err();
+    assert!(error.to_string().contains("lacks a permission"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_that_may_only_push_to_one_list_sends_plain_tasks_and_is_told_of_others() {
+    let rules = "~celery -@all +auth +hello +lpush";
+    let server = RedisServer::builder().user("narrow", "secret", rules).start().await;
+    let store = open(RedisConfig::from_url(&server.url_as("narrow", "secret")).unwrap()).await;
+    let (broker, celery) = (store.broker(), QueueName::DEFAULT);
+    broker.publish(vec![outgoing("x", &celery), outgoing("y", &celery)]).await.unwrap();
+    assert_eq!(ask(&server, &["LLEN", "celery"]).await, "2");
+    let later = outgoing("x", &celery).deliver_at(Timestamp::now() + Duration::from_secs(3600));
+    for (batch, lacks) in [
+        (vec![outgoing("x", &queue("other"))], "for a key"),
+        (vec![outgoing("x", &celery), outgoing("x", &queue("other"))], "to run a command"),
+        (vec![later], "to run a command"),
+    ] {
+        let error = broker.publish(batch).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(&format!("lacks a permission {lacks}")), "{error}");
+    }
+    assert_eq!(ask(&server, &["LLEN", "celery"]).await, "2");
 }

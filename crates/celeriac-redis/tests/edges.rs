@@ -10,6 +10,7 @@ use celeriac_core::{ExchangeName, Message, RoutingKey, Timestamp};
 use celeriac_redis::RedisConfig;
 use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::RedisServer;
+use celeriac_testkit::soon;
 use common::*;
 
 fn envelope(body: &str, queue: &str) -> String {
@@ -103,6 +104,20 @@ async fn any_number_of_what_python_holds_hides_nothing() {
     left(&server, "rs.dead.1", "ours", "jobs", 60).await;
     let store = open(config(&server)).await;
     assert_eq!(text(&one(&mut consumer(&store, &jobs).await).await), "ours");
+}
+
+#[tokio::test]
+async fn many_that_a_dead_python_worker_held_come_back_in_order() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    for n in 0..200 {
+        left(&server, &format!("py-{n}"), &n.to_string(), "jobs", 500 - n).await;
+    }
+    let store = open(config(&server).visibility_timeout(Duration::from_secs(120))).await;
+    let _sweeping = consumer(&store, &queue("other")).await;
+    until(&server, &["LLEN", "jobs"], "200").await;
+    let mut consumer = consumer(&store, &jobs).await;
+    let came = soon(consumer.recv(MANY)).await.unwrap();
+    assert_eq!(came.iter().map(text).collect::<Vec<_>>(), (0..200).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]

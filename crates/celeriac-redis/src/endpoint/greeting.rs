@@ -95,7 +95,7 @@ fn refused(
     let Value::ServerError(error) = value else { return Ok(()) };
     let (code, detail) = (error.code(), error.details().unwrap_or_default());
     Err(match expected {
-        Expected::Primary => at(place, answer(operation, code, detail, command).into_error()),
+        Expected::Primary => at(place, &answer(operation, code, detail, command).into_error()),
         Expected::Sentinel => sentinels_answer(operation, place, code, detail, command),
     })
 }

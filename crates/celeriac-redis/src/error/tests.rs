@@ -57,6 +57,10 @@ fn keys_of_another_type_are_named() {
     let error = answer("take", "WRONGTYPE", "", Some(&script)).into_error();
     assert!(error.to_string().contains("one of the keys `one`, `two` holds"), "{error}");
     assert!(answer("take", "WRONGTYPE", "", None).into_error().to_string().contains("a key holds"));
+    // As our scripts name one.
+    for error in [script_failed("take", "WRONGTYPE at a key"), of("WRONGTYPE", "at a key").into_error()] {
+        assert!(error.to_string().contains("key `a key` holds another type"), "{error}");
+    }
 }
 
 #[test]

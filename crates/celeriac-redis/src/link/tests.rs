@@ -317,21 +317,19 @@ async fn scripts_are_called_by_name_and_given_again_where_they_were_forgotten() 
 }
 
 #[tokio::test]
-async fn several_commands_are_answered_in_their_order_and_a_transaction_is_one() {
+async fn several_commands_are_answered_in_their_order() {
     let server = RedisServer::start().await;
     let link = link_to(&server);
     let mut pipeline = Pipeline::new();
     pipeline.cmd("SET").arg("a").arg(1).cmd("INCR").arg("a").cmd("GET").arg("a");
     let expected = [Value::Okay, Value::Int(2), Value::BulkString(b"2".to_vec())];
     assert_eq!(link.pipeline("several", &pipeline).await.unwrap(), expected);
-    assert_eq!(link.pipeline("several", pipeline.clone().atomic()).await.unwrap(), expected);
     assert_eq!(link.pipeline("several", &Pipeline::new()).await.unwrap(), []);
-    assert_eq!(link.pipeline("several", Pipeline::new().atomic()).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn the_command_of_several_that_fails_is_named() {
-    let server = RedisServer::builder().user("worker", "pw", "~* +@all -multi").start().await;
+    let server = RedisServer::builder().user("worker", "pw", "~* +@all -set").start().await;
     let link = link_to(&server);
     let mut pipeline = Pipeline::new();
     pipeline
@@ -344,23 +342,15 @@ async fn the_command_of_several_that_fails_is_named() {
         .cmd("SET")
         .arg("later")
         .arg("value");
-    for pipeline in [&pipeline, pipeline.clone().atomic()] {
-        let error = link.pipeline("several", pipeline).await.unwrap_err();
-        assert!(
-            error.kind() == ErrorKind::Config && error.to_string().contains("key `text` holds another type"),
-            "{error}"
-        );
-        assert_eq!(server.command(&["DEL", "later"]).await, Reply::Integer(1));
-    }
-    // What is refused before a transaction is carried out leaves nothing behind.
-    let mut refused = Pipeline::new();
-    refused.atomic().cmd("SET").arg("later").arg("value").cmd("NOSUCH").arg("secret");
-    let error = link.pipeline("several", &refused).await.unwrap_err();
-    assert!(error.to_string().contains("no command `NOSUCH`"), "{error}");
-    assert_eq!(server.command(&["EXISTS", "later"]).await, Reply::Integer(0));
+    let error = link.pipeline("several", &pipeline).await.unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Config && error.to_string().contains("key `text` holds another type"),
+        "{error}"
+    );
+    assert_eq!(server.command(&["DEL", "later"]).await, Reply::Integer(1));
 
     let narrow = crate::testing::link(config(&server.url_as("worker", "pw")));
-    let error = soon(narrow.pipeline("several", pipeline.clone().atomic())).await.unwrap_err();
+    let error = soon(narrow.pipeline("several", &pipeline)).await.unwrap_err();
     assert!(
         error.kind() == ErrorKind::Config && error.to_string().contains("lacks a permission to run a command"),
         "{error}"
@@ -374,9 +364,7 @@ async fn several_commands_to_a_busy_server_surely_did_not_happen() {
     let link = link(config(&replica.url_as("worker", "pw")));
     let mut writes = Pipeline::new();
     writes.cmd("SET").arg("a").arg(1).cmd("SET").arg("b").arg(1);
-    for pipeline in [&writes, writes.clone().atomic()] {
-        assert!(matches!(link.attempt_pipeline("several", pipeline).await, Err(Fault::NotSent(_))));
-    }
+    assert!(matches!(link.attempt_pipeline("several", &writes).await, Err(Fault::NotSent(_))));
     let mut mixed = Pipeline::new();
     mixed.cmd("GET").arg("a").cmd("SET").arg("a").arg(1);
     assert!(matches!(link.attempt_pipeline("several", &mixed).await, Err(Fault::Broken(_))));

@@ -13,7 +13,7 @@ for i = 3, #ARGV, 6 do
   end
 end
 local key = occupied(keys)
-if key then return redis.error_reply('WRONGTYPE at ' .. key) end
+if key then return redis.error_reply(wrong_type(key)) end
 local known = redis.call('HGET', queues, queue)
 if known and known ~= options then return { 'queue', known } end
 for i = 3, #ARGV, 6 do

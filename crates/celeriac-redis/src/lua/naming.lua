@@ -1,5 +1,15 @@
 -- Errors that name the key.
 
+-- That `key` holds something else than is kept there.
+local function wrong_type(key)
+  return 'WRONGTYPE at ' .. key
+end
+
+-- What is wrong with `key`, of which the server says `what`.
+local function wrong_with(key, what)
+  return string.find(what, 'WRONGTYPE', 1, true) and wrong_type(key) or key .. ' ' .. what
+end
+
 -- What a script expects, which it says at its beginning: keys, each followed by the type of what is kept there: hash, list, number, set, zset.
 local expected = {}
 
@@ -12,12 +22,12 @@ local function occupied(keys)
   end
 end
 
--- What went wrong, as text: where a key is to blame `<key> WRONGTYPE`, else the server's words.
+-- What went wrong, as text: the key that is to blame, else the server's words.
 local function blamed(what)
   what = type(what) == 'table' and what.err or tostring(what)
-  local wrong_type = string.find(what, 'WRONGTYPE', 1, true) or string.find(what, 'not an integer', 1, true)
-  local key = wrong_type and occupied(expected)
-  return key and key .. ' WRONGTYPE' or what
+  local typed = string.find(what, 'WRONGTYPE', 1, true) or string.find(what, 'not an integer', 1, true)
+  local key = typed and occupied(expected)
+  return key and wrong_type(key) or what
 end
 
 -- Carries out a script, and fails as it fails, but with the key's name.
@@ -25,7 +35,5 @@ local function naming(script)
   local fine, outcome = pcall(script)
   if fine then return outcome end
   local what = blamed(outcome)
-  local key = string.match(what, '^(.*) WRONGTYPE$')
-  if key then return redis.error_reply('WRONGTYPE at ' .. key) end
   return redis.error_reply(string.match(what, '^%u+ ') and what or 'ERR ' .. what)
 end

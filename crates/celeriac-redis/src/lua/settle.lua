@@ -8,7 +8,7 @@
 --       'put' record               a result alone
 --       'end' tag end, number of results, record..., number of pushes, push...     the general case; tag '' if nothing is held
 --   end:    'ack' | 'back' list order envelope | 'aside' list most note
---           | 'park' queue list-of-step-0 parked due step unique order size-of-tail
+--           | 'park' queue list-of-step-0 parked due step unique order stamp size-of-tail
 --   record: key, whether it is an end, milliseconds to live ('' for ever), value
 --   push:   'list' list envelope | 'park' queue list-of-step-0 parked due step unique may-go-at-once envelope
 --           | 'fanout' channel beginning-of-seen-keys number-of-queues queue... envelope
@@ -74,7 +74,7 @@ end
 -- The first bytes of the record at `key`; or nothing, and what is wrong.
 local function head_of(key)
   local head = redis.pcall('GETRANGE', key, 0, 47)
-  if type(head) == 'table' then return nil, key .. ' ' .. head.err end
+  if type(head) == 'table' then return nil, wrong_with(key, head.err) end
   if string.byte(head) == 0 and not (known[key] and known[key][1] == redis.call('GET', key)) then return nil, '\0' .. key end
   return head
 end
@@ -97,13 +97,17 @@ end
 
 -- Taken out of the index at the end, all at once.
 local ended = {}
--- What goes back to its list at the end, the latest first, so that the earliest is foremost.
+-- What goes back at the end, by list: order and envelope.
 local backs = {}
+local function back_to(list, order, envelope)
+  backs[list] = backs[list] or {}
+  table.insert(backs[list], { tonumber(order), envelope })
+end
 
 -- Whether nothing can be parked at `parked`: what is wrong.
 local function unparkable(parked)
   local key = occupied({ parked, 'zset', parked_index, 'zset', workers, 'zset' })
-  return key and key .. ' WRONGTYPE'
+  return key and wrong_type(key)
 end
 
 -- The general case. Returns nothing, 'lost', or what is wrong: that is looked for before anything is done.
@@ -147,7 +151,7 @@ local function settle()
   end
 
   local tag, verb, operand = take(), take(), {}
-  for i = 1, ({ ack = 0, back = 3, park = 8, aside = 3 })[verb] do operand[i] = take() end
+  for i = 1, ({ ack = 0, back = 3, park = 9, aside = 3 })[verb] do operand[i] = take() end
   local records, pushes, wrong = {}, {}, false
   for i = 1, tonumber(take()) do
     local record = { take(), take(), take(), take() }
@@ -156,12 +160,12 @@ local function settle()
   end
   for i = 1, tonumber(take()) do
     local push = read_push()
-    if push.list and not is_list(push.list) then wrong = push.list .. ' WRONGTYPE' end
+    if push.list and not is_list(push.list) then wrong = wrong_type(push.list) end
     if push.parked then wrong = unparkable(push.parked) or wrong end
     pushes[i] = push
   end
   local back = verb == 'back' and operand[1] or verb == 'park' and list_of(operand[2], operand[5], separator)
-  if back and not is_list(back) then wrong = back .. ' WRONGTYPE' end
+  if back and not is_list(back) then wrong = wrong_type(back) end
   if verb == 'park' then wrong = unparkable(operand[3]) or wrong end
 
   local value = tag ~= '' and redis.call('HGET', unacked, tag)
@@ -171,12 +175,13 @@ local function settle()
   for _, push in ipairs(pushes) do publish(push) end
   for _, record in ipairs(records) do store(record[1], record.head, record[2], record[3], record[4]) end
   if verb == 'back' then
-    backs[#backs + 1] = { back, tonumber(operand[2]), operand[3] }
+    back_to(back, operand[2], operand[3])
   elseif verb == 'park' then
-    local queue, _, parked, due, step, unique, order, tail = unpack(operand)
+    local queue, _, parked, due, step, unique, order, stamp, tail = unpack(operand)
     local envelope = string.sub(value, 2, -tonumber(tail) - 1)
     if tonumber(due) <= at then
-      backs[#backs + 1] = { back, tonumber(order), envelope }
+      if stamp ~= '' and string.sub(envelope, -1) == '}' then envelope = string.sub(envelope, 1, -2) .. stamp end
+      back_to(back, order, envelope)
     else
       park(parked, parked_index, queue, due_channel, due, unique .. ':' .. step .. ':' .. envelope)
     end
@@ -216,20 +221,21 @@ local function entry()
   end
 end
 
--- Puts a message back before all others of its list but those that came back and were taken before it.
-local function put_back(list, order, envelope)
-  local passed = 0
-  while passed < 64 do
-    local other = redis.call('LINDEX', list, -1 - passed)
-    -- To move large ones out of the way would hold up the server.
-    if other and #other > 65536 then break end
-    other = other and string.match(string.sub(other, -48), '"celeriac": %[(%d+), %d+%]}$')
-    if not other or tonumber(other) >= order then break end
-    passed = passed + 1
+-- Puts messages back into their list, the earliest foremost, before all others but those that came back and were taken before them.
+local function put_back(list, messages)
+  local latest, room = 0, 1048576
+  for _, message in ipairs(messages) do latest = math.max(latest, message[1]) end
+  -- What came back before makes way, as much as does not hold up the server, and takes its place among them.
+  while room > 0 do
+    local other = redis.call('LINDEX', list, -1)
+    if not other or #other > 65536 then break end
+    local order = tonumber(string.match(string.sub(other, -48), '"celeriac": %[(%d+), %d+%]}$'))
+    if not order or order >= latest then break end
+    messages[#messages + 1] = { order, redis.call('RPOP', list) }
+    room = room - #other
   end
-  local older = passed > 0 and redis.call('RPOP', list, passed) or {}
-  redis.call('RPUSH', list, envelope)
-  for i = #older, 1, -1 do redis.call('RPUSH', list, older[i]) end
+  table.sort(messages, function(one, other) return one[1] > other[1] end)
+  for _, message in ipairs(messages) do redis.call('RPUSH', list, message[2]) end
 end
 
 local done, lost, wrong = 0, {}, ''
@@ -247,10 +253,7 @@ while cursor <= #ARGV do
   end
   done = done + 1
 end
-if #backs > 0 then
-  table.sort(backs, function(one, other) return one[2] > other[2] end)
-  for _, back in ipairs(backs) do put_back(unpack(back)) end
-end
+for list, messages in pairs(backs) do put_back(list, messages) end
 -- What is done is done: an index or marks of another type do not undo it.
 for i = 1, #ended, 1000 do redis.pcall('ZREM', index, unpack(ended, i, math.min(i + 999, #ended))) end
 if done > 0 and slot ~= '' then

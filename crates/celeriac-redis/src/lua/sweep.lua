@@ -19,7 +19,7 @@ for _, name in ipairs(redis.call('ZRANGE', parked_index, '-inf', at, 'BYSCORE', 
   if is_sorted(parked) then
     move_due(parked, parked_index, name, list_prefix .. name, separator, at)
   else
-    odd = parked .. ' WRONGTYPE'
+    odd = wrong_type(parked)
   end
 end
 if most == 0 or not redis.call('SET', mutex, '1', 'NX', 'PX', pause) then return false end

@@ -47,7 +47,7 @@ if redis.call('EXISTS', parked_index) == 1 then
     if is_sorted(parked) then
       due = move_due(parked, parked_index, ARGV[cursor], ARGV[cursor + 1], separator, at)
     else
-      reply[3][#reply[3] + 1] = parked .. ' WRONGTYPE'
+      reply[3][#reply[3] + 1] = wrong_type(parked)
     end
     if due and (not next_due or due < next_due) then next_due = due end
   end
@@ -74,7 +74,7 @@ for i = 0, lists - 1 do
     chunk = math.min(chunk, left, 1000)
     local items = redis.pcall('LRANGE', list, -chunk, -1)
     if items.err then
-      reply[3][#reply[3] + 1] = list .. ' ' .. items.err
+      reply[3][#reply[3] + 1] = wrong_with(list, items.err)
       there = there - 1
       break
     end

@@ -26,7 +26,7 @@ pub(crate) struct Envelope {
     pub(crate) exchange: ExchangeName,
     /// `None` if the envelope names none.
     pub(crate) routing_key: Option<RoutingKey>,
-    /// Whether it came back to its list before: kombu's word for it, or a stamp.
+    /// Whether it was delivered before: kombu's word for it, or a stamp's.
     pub(crate) redelivered: bool,
     pub(crate) stamp: Option<Stamp>,
 }
@@ -37,6 +37,14 @@ pub(crate) struct Envelope {
 pub(crate) struct Stamp {
     pub(crate) order: u64,
     pub(crate) deliveries: u32,
+}
+
+impl Stamp {
+    /// The end of an envelope that has it, in place of the closing brace.
+    pub(crate) fn ending(self) -> String {
+        let Self { order, deliveries } = self;
+        format!(", \"celeriac\": [{order}, {deliveries}]}}")
+    }
 }
 
 /// Why an item is no envelope.

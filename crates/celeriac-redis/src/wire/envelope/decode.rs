@@ -95,7 +95,7 @@ impl<'a> Parts<'a> {
             message: Message { headers: head.headers, properties, body: body(self.body, is_base64) },
             exchange,
             routing_key,
-            redelivered: head.redelivered || redelivered || self.stamp.is_some(),
+            redelivered: head.redelivered || redelivered || self.stamp.is_some_and(|stamp| stamp.deliveries > 0),
             stamp: self.stamp,
         }
     }

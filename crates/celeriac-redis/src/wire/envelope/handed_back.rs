@@ -15,7 +15,7 @@ pub(crate) fn handed_back(data: &[u8], stamp: Stamp) -> Vec<u8> {
     std::str::from_utf8(data).ok().and_then(|text| changed(text, stamp)).unwrap_or_else(|| data.to_vec())
 }
 
-fn changed(text: &str, Stamp { order, deliveries }: Stamp) -> Option<Vec<u8>> {
+fn changed(text: &str, stamp: Stamp) -> Option<Vec<u8>> {
     let mut edits = Edits::default();
     let mut reader = Reader::new(text);
     let mut object = reader.object()?;
@@ -49,7 +49,7 @@ fn changed(text: &str, Stamp { order, deliveries }: Stamp) -> Option<Vec<u8>> {
     }
     let close = reader.at() - 1;
     reader.end().ok()?;
-    edits.put(close..text.len(), format!(", \"celeriac\": [{order}, {deliveries}]}}"));
+    edits.put(close..text.len(), stamp.ending());
     is_envelope.then(|| edits.apply(text))
 }
 

@@ -109,7 +109,8 @@ fn marks_and_names_are_told_whichever_way_they_come() {
         (r#"{"headers": {"redelivered": true}}"#, true),
         (r#"{"headers": {"redelivered": false}}"#, false),
         (r#"{"headers": {}, "properties": {"delivery_info": {"redelivered": true}}}"#, true),
-        (r#"{"headers": {}, "celeriac": [0, 0]}"#, true),
+        (r#"{"headers": {}, "celeriac": [0, 1]}"#, true),
+        (r#"{"headers": {}, "celeriac": [0, 0]}"#, false),
         (r#"{"headers": {}, "celeriac": [-1, 0]}"#, false),
     ] {
         let read = decode(data.as_bytes()).unwrap();
