@@ -72,7 +72,7 @@ pub(crate) fn start(
         let _ = started.send(Ok(()));
         let renewing = Renewing::new(Arc::clone(&shared), Arc::clone(&endpoint));
         let (link, calm) = (Link::new(endpoint), renewing.calm.clone());
-        let keeper = Keeper { link, shared, calm, closing: closing.clone(), offset: 0 };
+        let keeper = Keeper::new(link, shared, calm, closing.clone());
         runtime.block_on(async {
             let too_long = async {
                 closing.cancelled().await;
@@ -174,9 +174,35 @@ struct Keeper {
     closing: CancellationToken,
     /// How many entries the next search passes over: Python may hold more than one search looks at.
     offset: usize,
+    /// The server's clock, as it was seen last.
+    clock: Option<Seen>,
+}
+
+/// A clock.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// When it was asked for, or a little earlier.
+    asked: Instant,
+    /// What it showed, in microseconds.
+    time: u64,
+}
+
+impl Seen {
+    /// The latest that it may show now if nobody has set it.
+    fn latest(self, tolerance: Duration) -> u64 {
+        self.time.saturating_add(micros(self.asked.elapsed() + tolerance))
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Keeper {
+    fn new(link: Link, shared: Arc<Shared>, calm: watch::Sender<Instant>, closing: CancellationToken) -> Self {
+        Self { link, shared, calm, closing, offset: 0, clock: None }
+    }
+
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut ticks = tokio::time::interval((self.shared.config.lease / 5).min(Duration::from_secs(2)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -249,21 +275,34 @@ impl Keeper {
         const SWEEP: &str = "sweep";
         let (shared, keys) = (&self.shared, &self.shared.keys);
         let calm = self.calm.borrow().elapsed();
+        // Leases outlast a clock that is set forward by this much, as they are renewed in time.
+        let tolerance = shared.config.lease / 5;
+        let latest = |clock: Option<Seen>| clock.map(|clock| clock.latest(tolerance));
         // What is due moves at any time: nobody else may be there to do it. But others get time to renew after an outage.
         let most = if calm >= shared.config.lease.max(GRACE) { MOST } else { 0 };
+        let asked = Instant::now();
         let mut command = script::SWEEP.call();
         command.arg(4).arg(&keys.unacked).arg(&keys.unacked_index).arg(&keys.sweep).arg(&keys.parked_index);
         command.arg(OURS).arg(shared.config.visibility_timeout.as_secs_f64()).arg(most);
         command.arg(u64::try_from(BETWEEN_SWEEPS.as_millis()).unwrap_or(u64::MAX)).arg(SEPARATOR);
         command.arg(keys.parked_prefix()).arg(keys.list_prefix()).arg(self.offset).arg(PATIENCE.as_secs());
+        command.arg(latest(self.clock).unwrap_or_default());
         let answer = self.link.query(SWEEP, &command).await?;
         let Value::Array(answer) = answer else { return Ok(()) };
         let mut answer = answer.into_iter();
-        let more: u8 =
-            answer.next().map_or(Ok(0), redis::from_redis_value).map_err(|error| unexpected(SWEEP, error))?;
+        let read = |error| unexpected(SWEEP, error);
+        let time: u64 = answer.next().map_or(Ok(0), redis::from_redis_value).map_err(read)?;
+        if latest(self.clock).is_some_and(|latest| time > latest) {
+            tracing::warn!(
+                "the clock of the Redis server was set forward; others get time to renew their leases by it"
+            );
+            self.calm.send_replace(Instant::now());
+        }
+        self.clock = Some(Seen { asked, time });
+        let Some(more) = answer.next() else { return Ok(()) };
+        let more: u8 = redis::from_redis_value(more).map_err(read)?;
         self.offset = if more == 1 { self.offset + SEARCHED } else { 0 };
-        let found: Vec<(String, f64)> =
-            redis::from_redis_value(Value::Array(answer.collect())).map_err(|error| unexpected(SWEEP, error))?;
+        let found: Vec<(String, f64)> = redis::from_redis_value(Value::Array(answer.collect())).map_err(read)?;
         // What is held here is renewed here, whatever the server's clock says.
         let found: Vec<(String, f64)> = found.into_iter().filter(|(tag, _)| !shared.held.holds(tag)).collect();
         let mut restored = 0;
@@ -339,3 +378,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

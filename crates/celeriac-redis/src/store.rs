@@ -48,21 +48,7 @@ impl RedisStore {
         let endpoint = Arc::new(Endpoint::new(config.clone())?);
         let link = Link::new(Arc::clone(&endpoint));
         link.connected("open").await?;
-        let owner = format!("{:016x}", fastrand::u64(..));
-        let keys = Keys::new(&config);
-        let shared = Shared {
-            id: StoreId(config.store_name()),
-            marks: keys.marks(&owner),
-            held: Held::new(&owner),
-            slots: Slots::default(),
-            returning: watch::Sender::new(0),
-            celerys: RwLock::default(),
-            numbers: AtomicU64::new(0),
-            owner,
-            keys,
-            config,
-        };
-        let (shared, hub) = (Arc::new(shared), Hub::new(Arc::clone(&endpoint)));
+        let (shared, hub) = (Arc::new(Shared::new(config)), Hub::new(Arc::clone(&endpoint)));
         let inner = Inner {
             watches: Watches::new(&shared, &link, &hub),
             shared,
@@ -139,6 +125,23 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn new(config: RedisConfig) -> Self {
+        let owner = format!("{:016x}", fastrand::u64(..));
+        let keys = Keys::new(&config);
+        Self {
+            id: StoreId(config.store_name()),
+            marks: keys.marks(&owner),
+            held: Held::new(&owner),
+            slots: Slots::default(),
+            returning: watch::Sender::new(0),
+            celerys: RwLock::default(),
+            numbers: AtomicU64::new(0),
+            owner,
+            keys,
+            config,
+        }
+    }
+
     /// A text that nobody else has; those of this handle ascend, so that messages parked for one time are sorted as they came.
     pub(crate) fn unique(&self) -> String {
         // ORDERING: only that no number comes twice matters.

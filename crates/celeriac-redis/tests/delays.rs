@@ -132,3 +132,30 @@ async fn a_message_that_is_due_where_only_others_wait_is_moved_by_a_worker_that_
     until(&server, &["LLEN", "jobs"], "1").await;
     assert!(came.elapsed() < LONG, "it does not wait until the leases of others may have ended");
 }
+
+#[tokio::test]
+async fn what_came_due_while_no_worker_was_alive_is_moved_by_the_next_one_whatever_it_works_on() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server)).await;
+    store.broker().publish(vec![outgoing("x", &jobs).deliver_at(Timestamp::now() + HOUR)]).await.unwrap();
+    // Its time has come, and nobody is there to move it.
+    let parked = server.command(&["ZRANGE", "_celeriac.parked.jobs", "0", "0"]).await.texts().remove(0);
+    server.command(&["ZADD", "_celeriac.parked.jobs", "XX", "1", &parked]).await;
+    server.command(&["ZADD", "_celeriac.parked", "XX", "1", "jobs"]).await;
+    assert_eq!(ask(&server, &["LLEN", "jobs"]).await, "0");
+    let _working = consumer(&store, &queue("other")).await;
+    until(&server, &["LLEN", "jobs"], "1").await;
+}
+
+#[tokio::test]
+async fn a_worker_parks_what_it_takes_from_a_queue_that_asks_for_celerys_form() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server)).await;
+    let mut spec = QueueSpec::direct(jobs.clone());
+    spec.arguments.insert("x-celery-eta".to_owned(), Value::from(true));
+    store.broker().declare(&spec).await.unwrap();
+    let (mut consumer, later) = (consumer(&store, &jobs).await, Timestamp::now() + HOUR);
+    store.broker().publish(vec![with_eta("x", &jobs, later)]).await.unwrap();
+    one(&mut consumer).await.park(later).await.unwrap();
+    assert_eq!(ask(&server, &["ZCARD", "_celeriac.parked.jobs"]).await, "1");
+}
