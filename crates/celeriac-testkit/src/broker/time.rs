@@ -14,9 +14,10 @@ const AFTER: Duration = Duration::from_millis(350);
 
 pub(super) async fn a_message_is_not_delivered_before_it_is_due(kit: &BrokerKit) {
     let queue = kit.queue();
+    // Opened before: that may take longer than the message has to wait.
+    let mut consumer = kit.consumer(&queue).await;
     let due = kit.now() + SOON;
     kit.send(vec![Outgoing::new(message("x"), &queue).deliver_at(due)]).await;
-    let mut consumer = kit.consumer(&queue).await;
     kit.none(&mut consumer, "the message is not due").await;
     kit.pass(AFTER).await;
     let delivery = kit.one(&mut consumer).await;
@@ -55,10 +56,11 @@ pub(super) async fn a_message_due_in_the_past_is_delivered_at_once(kit: &BrokerK
 
 pub(super) async fn delayed_messages_come_when_they_are_due(kit: &BrokerKit) {
     let queue = kit.queue();
+    // Opened before: that may take longer than the first has to wait.
+    let mut consumer = kit.consumer(&queue).await;
     let start = kit.now();
     let due = |body: &str, steps: u32| Outgoing::new(message(body), &queue).deliver_at(start + SOON * steps);
     kit.send(vec![due("third", 3), due("first", 1), due("second", 2), Outgoing::new(message("at once"), &queue)]).await;
-    let mut consumer = kit.consumer(&queue).await;
     assert_eq!(kit.drain(&mut consumer, 1).await, ["at once"], "a message without delay passes those that wait");
     for (body, steps) in [("first", 1), ("second", 2), ("third", 3)] {
         let due = start + SOON * steps;
