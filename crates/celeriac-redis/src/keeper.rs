@@ -275,39 +275,39 @@ impl Keeper {
         const SWEEP: &str = "sweep";
         let (shared, keys) = (&self.shared, &self.shared.keys);
         let calm = self.calm.borrow().elapsed();
-        // Leases outlast a clock that is set forward by this much, as they are renewed in time.
-        let tolerance = shared.config.lease / 5;
-        let latest = |clock: Option<Seen>| clock.map(|clock| clock.latest(tolerance));
         // What is due moves at any time: nobody else may be there to do it. But others get time to renew after an outage.
-        let most = if calm >= shared.config.lease.max(GRACE) { MOST } else { 0 };
+        let early = self.clock.is_none() || calm < shared.config.lease.max(GRACE);
         let asked = Instant::now();
         let mut command = script::SWEEP.call();
         command.arg(4).arg(&keys.unacked).arg(&keys.unacked_index).arg(&keys.sweep).arg(&keys.parked_index);
-        command.arg(OURS).arg(shared.config.visibility_timeout.as_secs_f64()).arg(most);
+        command.arg(OURS).arg(shared.config.visibility_timeout.as_secs_f64()).arg(if early { 0 } else { MOST });
         command.arg(u64::try_from(BETWEEN_SWEEPS.as_millis()).unwrap_or(u64::MAX)).arg(SEPARATOR);
         command.arg(keys.parked_prefix()).arg(keys.list_prefix()).arg(self.offset).arg(PATIENCE.as_secs());
-        command.arg(latest(self.clock).unwrap_or_default());
         let answer = self.link.query(SWEEP, &command).await?;
         let Value::Array(answer) = answer else { return Ok(()) };
         let mut answer = answer.into_iter();
         let read = |error| unexpected(SWEEP, error);
         let time: u64 = answer.next().map_or(Ok(0), redis::from_redis_value).map_err(read)?;
-        if latest(self.clock).is_some_and(|latest| time > latest) {
+        // Leases outlast a clock that is set forward by a fifth of them, as they are renewed in time.
+        let leapt = self.clock.is_some_and(|clock| time > clock.latest(shared.config.lease / 5));
+        self.clock = Some(Seen { asked, time });
+        if leapt {
             tracing::warn!(
                 "the clock of the Redis server was set forward; others get time to renew their leases by it"
             );
             self.calm.send_replace(Instant::now());
+            return Ok(());
         }
-        self.clock = Some(Seen { asked, time });
         let Some(more) = answer.next() else { return Ok(()) };
         let more: u8 = redis::from_redis_value(more).map_err(read)?;
+        let again: String = answer.next().map_or(Ok(String::new()), redis::from_redis_value).map_err(read)?;
         self.offset = if more == 1 { self.offset + SEARCHED } else { 0 };
         let found: Vec<(String, f64)> = redis::from_redis_value(Value::Array(answer.collect())).map_err(read)?;
         // What is held here is renewed here, whatever the server's clock says.
         let found: Vec<(String, f64)> = found.into_iter().filter(|(tag, _)| !shared.held.holds(tag)).collect();
         let mut restored = 0;
         for some in found.chunks(AT_ONCE) {
-            restored += self.restore_all(some).await?;
+            restored += self.restore_all(some, &again).await?;
         }
         if restored > 0 {
             tracing::info!(messages = restored, "restored messages that were in nobody's hands");
@@ -315,8 +315,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// Restores these, tags and scores; how many were. One that cannot be is left, and found again later.
-    async fn restore_all(&self, found: &[(String, f64)]) -> Result<usize> {
+    /// Restores these, tags and the scores they had, unless they have another score than `again` by now; how many were. One that cannot be is
+    /// left, and found again later.
+    async fn restore_all(&self, found: &[(String, f64)], again: &str) -> Result<usize> {
         const SWEEP: &str = "sweep";
         let mut command = redis::cmd("HMGET");
         command.arg(&self.shared.keys.unacked);
@@ -328,7 +329,7 @@ impl Keeper {
         let mut entries = Entries::default();
         for ((tag, score), value) in found.iter().zip(values) {
             let Some(value) = value else { continue };
-            if let Err(error) = self.restore(&mut entries, tag, *score, &value).await {
+            if let Err(error) = self.restore(&mut entries, tag, (*score, again), &value).await {
                 tracing::error!(tag, error = %error.report(), "a message of a lost worker cannot be restored");
             }
         }
@@ -336,7 +337,7 @@ impl Keeper {
     }
 
     /// Adds what restoring one entry comes to. `value` is the list of envelope, exchange and routing key.
-    async fn restore(&self, entries: &mut Entries, tag: &str, score: f64, value: &[u8]) -> Result<()> {
+    async fn restore(&self, entries: &mut Entries, tag: &str, (score, again): (f64, &str), value: &[u8]) -> Result<()> {
         const SWEEP: &str = "sweep";
         let keys = &self.shared.keys;
         let parts = Json.split_list(value)?;
@@ -363,15 +364,15 @@ impl Keeper {
         let before = stamp.map_or(0, |stamp| stamp.deliveries);
         let back = envelope::handed_back(envelope, Stamp { order, deliveries: before.saturating_add(1) });
         if exchange.is_empty() {
-            entries.back(tag, &keys.list(&key, step), order, &back);
+            entries.back(tag, again, (&keys.list(&key, step), &[]), order, &back);
             return Ok(());
         }
         // As kombu: wherever the exchange leads now.
         let queues = topology::lookup(&self.shared, &self.link, SWEEP, &exchange, &key).await?;
-        match queues.split_first() {
+        let lists: Vec<String> = queues.iter().map(|queue| keys.list(queue, step)).collect();
+        match lists.split_first() {
             Some((first, others)) => {
-                others.iter().for_each(|queue| entries.push(&keys.list(queue, step), &back));
-                entries.back(tag, &keys.list(first, step), order, &back);
+                entries.back(tag, again, (first, others), order, &back);
                 Ok(())
             }
             None => Err(unbound(SWEEP, &exchange, &key)),

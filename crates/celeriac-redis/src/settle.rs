@@ -93,23 +93,29 @@ impl Entries {
         self.end("", &end, None, std::slice::from_ref(pushes));
     }
 
-    /// A list that gets a copy.
-    pub(crate) fn push(&mut self, list: &str, envelope: &[u8]) {
-        let mut pushes = Pushes { count: 1, ..Pushes::default() };
-        pushes.args.push("list");
-        pushes.args.push(list);
-        pushes.args.push(envelope);
-        self.publish(&pushes);
-    }
-
-    /// A delivery that goes back to its list.
-    pub(crate) fn back(&mut self, tag: &str, list: &str, order: u64, envelope: &[u8]) {
+    /// A delivery that goes back to `list`, and in copy to `others`. `found` is the score in the index that it was found to be lost by; it is
+    /// passed over if that is another now. Empty for one that is held here.
+    pub(crate) fn back(
+        &mut self,
+        tag: &str,
+        found: &str,
+        (list, others): (&str, &[String]),
+        order: u64,
+        envelope: &[u8],
+    ) {
         let mut end = Args::default();
         end.push("back");
         end.push(list);
         end.push_shown(order);
         end.push(envelope);
-        self.end(tag, &end, None, &[]);
+        end.push(found);
+        let mut copies = Pushes { count: others.len(), ..Pushes::default() };
+        for other in others {
+            copies.args.push("list");
+            copies.args.push(other);
+            copies.args.push(envelope);
+        }
+        self.end(tag, &end, None, std::slice::from_ref(&copies));
     }
 
     /// Has the server carry them out, each once, however often the connection breaks.
@@ -153,7 +159,7 @@ impl Entries {
         while rest.len() > 0 {
             let next = rest.clone();
             let outcome = next.carry_out(shared, link, operation).await?;
-            done += outcome.done;
+            done += outcome.done - outcome.lost.len();
             let Some(error) = outcome.wrong else { break };
             tracing::error!(error = %error.report(), "a message cannot go back to its queue for now");
             failed.get_or_insert(error);
@@ -333,7 +339,7 @@ impl Entries {
         let source = &entry.source;
         let envelope = source.envelope(value);
         let stamp = Stamp { order: entry.order, deliveries: entry.deliveries };
-        self.back(tag, &source.list, entry.order, &envelope::handed_back(envelope, stamp));
+        self.back(tag, "", (&source.list, &[]), entry.order, &envelope::handed_back(envelope, stamp));
     }
 }
 

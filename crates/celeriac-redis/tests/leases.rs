@@ -293,3 +293,41 @@ async fn a_sweep_finds_what_is_due_in_queues_that_nobody_waits_for() {
     assert!(Timestamp::now() >= due);
     assert_eq!(ask(&server, &["EXISTS", "_celeriac.parked", "_celeriac.parked.jobs"]).await, "0");
 }
+
+/// The seconds until the lease of what is held ends.
+async fn lease_left(server: &RedisServer) -> f64 {
+    let ends = server.command(&["ZRANGE", "unacked_index", "0", "0", "WITHSCORES"]).await.texts();
+    ends.get(1).map_or(0.0, |end| end.parse::<f64>().unwrap() - ago(Duration::ZERO).parse::<f64>().unwrap())
+}
+
+#[tokio::test]
+async fn a_lease_that_is_renewed_after_another_has_found_its_end_is_held_by_one_of_both() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let late = FaultProxy::start(server.address()).await;
+    let slow = FaultProxy::start(server.address()).await;
+    let at = |proxy: &FaultProxy| RedisConfig::from_url(&format!("redis://{}/0", proxy.address())).unwrap();
+    // It looks for lost ones, and finds the first.
+    let finder = open(at(&slow).lease(LEASE * 5)).await;
+    let mut finding = consumer(&finder, &jobs).await;
+    left_behind(&server, "bait", "rs.dead.1", Duration::ZERO).await;
+    one(&mut finding).await.ack().await.unwrap();
+    drop(finding);
+    let _working = consumer(&finder, &queue("other")).await;
+
+    let holder = open(at(&late).lease(LEASE)).await;
+    publish(&holder, &jobs, &["x"]).await;
+    let held = one(&mut consumer(&holder, &jobs).await).await;
+    // The holder is away for longer than its lease; the finder finds that, and is slow to restore the message.
+    slow.delay(LEASE * 3);
+    late.refuse().await;
+    late.cut();
+    celeriac_testkit::eventually(celeriac_testkit::PATIENCE, async || lease_left(&server).await > 5.0).await;
+    late.heal().await;
+    // It renews the lease.
+    celeriac_testkit::eventually(celeriac_testkit::PATIENCE, async || lease_left(&server).await < 2.0).await;
+    assert_eq!(ask(&server, &["HLEN", "unacked"]).await, "1", "it is not restored yet");
+    tokio::time::sleep(LEASE * 15).await; // wait: for the finder
+    let waits = ask(&server, &["LLEN", "jobs"]).await;
+    let settled = held.ack().await.unwrap();
+    assert_eq!((waits.as_str(), settled), ("0", Settled::Done));
+}

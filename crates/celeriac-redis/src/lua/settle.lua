@@ -7,7 +7,7 @@
 --       'done' tag record          an acknowledgement with a result
 --       'put' record               a result alone
 --       'end' tag end, number of results, record..., number of pushes, push...     the general case; tag '' if nothing is held
---   end:    'ack' | 'back' list order envelope | 'aside' list most note
+--   end:    'ack' | 'back' list order envelope score ('' if it is held by the caller; else it has to have that in the index) | 'aside' list most note
 --           | 'park' queue list-of-step-0 parked due step unique order stamp size-of-tail
 --   record: key, whether it is an end, milliseconds to live ('' for ever), value
 --   push:   'list' list envelope | 'park' queue list-of-step-0 parked due step unique may-go-at-once envelope
@@ -151,7 +151,7 @@ local function settle()
   end
 
   local tag, verb, operand = take(), take(), {}
-  for i = 1, ({ ack = 0, back = 3, park = 9, aside = 3 })[verb] do operand[i] = take() end
+  for i = 1, ({ ack = 0, back = 4, park = 9, aside = 3 })[verb] do operand[i] = take() end
   local records, pushes, wrong = {}, {}, false
   for i = 1, tonumber(take()) do
     local record = { take(), take(), take(), take() }
@@ -170,6 +170,8 @@ local function settle()
 
   local value = tag ~= '' and redis.call('HGET', unacked, tag)
   if tag ~= '' and not value then return 'lost' end
+  -- Its holder was found alive after all.
+  if verb == 'back' and operand[4] ~= '' and tonumber(redis.call('ZSCORE', index, tag) or 0) ~= tonumber(operand[4]) then return 'lost' end
   if wrong then return wrong end
   if tag ~= '' then redis.call('HDEL', unacked, '') end
   for _, push in ipairs(pushes) do publish(push) end

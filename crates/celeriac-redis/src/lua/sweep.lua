@@ -3,13 +3,12 @@
 -- KEYS: unacked, unacked_index, sweep mutex, parked index
 -- ARGV: prefix of our tags, visibility timeout of others in seconds, the most to find (0: it is too early for that), milliseconds until
 --       the next search, separator, beginning of the keys of parked messages, beginning of the lists, how many to pass over, seconds
---       that the finder has, the latest time in microseconds that it may be unless the clock was set forward
--- Returns: the time in microseconds; nothing more if it is too early, or another one has just searched, or the clock was set forward; else
---          whether there are more to look at, then tag, score, ... of what was found
+--       that the finder has
+-- Returns: the time in microseconds; nothing more if it is too early, or another one has just searched; else whether there are more to
+--          look at, the score that what was found has now, then tag, score before, ...
 local unacked, index, mutex, parked_index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ours, visibility, most, pause = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local separator, parked_prefix, list_prefix, offset, patience = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-local latest = tonumber(ARGV[10])
 local at, odd = now(), false
 expected = { unacked, 'hash', index, 'zset', parked_index, 'zset' }
 
@@ -23,10 +22,11 @@ for _, name in ipairs(redis.call('ZRANGE', parked_index, '-inf', at, 'BYSCORE', 
     odd = wrong_type(parked)
   end
 end
-if most == 0 or at > latest or not redis.call('SET', mutex, '1', 'NX', 'PX', pause) then return { at } end
+if most == 0 or not redis.call('SET', mutex, '1', 'NX', 'PX', pause) then return { at } end
 
 local ends = at / 1000000
-local found, count, again = { at, 0 }, 0, string.format('%.6f', ends + patience)
+local count, again = 0, string.format('%.6f', ends + patience)
+local found = { at, 0, again }
 local function see(tag, score)
   if redis.call('HEXISTS', unacked, tag) == 1 then
     count = count + 1
