@@ -293,3 +293,24 @@ async fn a_sweep_finds_what_is_due_in_queues_that_nobody_waits_for() {
     assert!(Timestamp::now() >= due);
     assert_eq!(ask(&server, &["EXISTS", "_celeriac.parked", "_celeriac.parked.jobs"]).await, "0");
 }
+
+#[tokio::test]
+async fn what_a_handle_held_that_is_dropped_unclosed_goes_back_at_once() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    // So long that nothing comes back by its end.
+    let store = open(config(&server).lease(Duration::from_secs(600))).await;
+    publish(&store, &jobs, &["a", "b", "c"]).await;
+    let mut consumer = consumer(&store, &jobs).await;
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        held.push(one(&mut consumer).await);
+    }
+    // One that is under way, too.
+    assert!(tokio::time::timeout(Duration::ZERO, consumer.recv(MANY)).await.is_err());
+    until(&server, &["ZCARD", "_celeriac.workers"], "1").await;
+    drop((store, consumer));
+    drop(held);
+    until(&server, &["LLEN", "jobs"], "3").await;
+    until(&server, &["HLEN", "unacked"], "0").await;
+    until(&server, &["ZCARD", "_celeriac.workers"], "0").await;
+}
