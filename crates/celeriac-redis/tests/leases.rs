@@ -326,8 +326,32 @@ async fn a_lease_that_is_renewed_after_another_has_found_its_end_is_held_by_one_
     // It renews the lease.
     celeriac_testkit::eventually(celeriac_testkit::PATIENCE, async || lease_left(&server).await < 2.0).await;
     assert_eq!(ask(&server, &["HLEN", "unacked"]).await, "1", "it is not restored yet");
-    tokio::time::sleep(LEASE * 15).await; // wait: for the finder
-    let waits = ask(&server, &["LLEN", "jobs"]).await;
-    let settled = held.ack().await.unwrap();
-    assert_eq!((waits.as_str(), settled), ("0", Settled::Done));
+    // What the finder restores later says that it is done with the other.
+    slow.delay(Duration::ZERO);
+    left_behind(&server, "later", "rs.dead.2", Duration::ZERO).await;
+    celeriac_testkit::eventually(celeriac_testkit::PATIENCE, async || ask(&server, &["LLEN", "jobs"]).await != "0")
+        .await;
+    assert_eq!(held.ack().await.unwrap(), Settled::Done);
+    assert_eq!(text(&one(&mut consumer(&finder, &jobs).await).await), "later");
+}
+
+#[tokio::test]
+async fn what_a_handle_held_that_is_dropped_unclosed_goes_back_at_once() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    // So long that nothing comes back by its end.
+    let store = open(config(&server).lease(Duration::from_secs(600))).await;
+    publish(&store, &jobs, &["a", "b", "c"]).await;
+    let mut consumer = consumer(&store, &jobs).await;
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        held.push(one(&mut consumer).await);
+    }
+    // One that is under way, too.
+    assert!(tokio::time::timeout(Duration::ZERO, consumer.recv(MANY)).await.is_err());
+    until(&server, &["ZCARD", "_celeriac.workers"], "1").await;
+    drop((store, consumer));
+    drop(held);
+    until(&server, &["LLEN", "jobs"], "3").await;
+    until(&server, &["HLEN", "unacked"], "0").await;
+    until(&server, &["ZCARD", "_celeriac.workers"], "0").await;
 }
