@@ -143,7 +143,7 @@ async fn what_is_no_message_goes_back_unworked_as_it_is() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 100, ..ProptestConfig::with_cases(24) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 100, ..ProptestConfig::with_cases(12) })]
 
     #[test]
     fn in_whatever_batches_messages_go_back_they_keep_their_order(
