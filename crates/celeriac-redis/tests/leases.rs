@@ -347,9 +347,9 @@ async fn what_a_handle_held_that_is_dropped_unclosed_goes_back_at_once() {
     while held.len() < 2 {
         held.push(one(&mut consumer).await);
     }
-    // One that is under way, too.
-    assert!(consumer.recv(MANY).now_or_never().is_none());
     until(&server, &["ZCARD", "_celeriac.workers"], "1").await;
+    // The third one is under way.
+    held.extend(consumer.recv(MANY).now_or_never().transpose().unwrap().unwrap_or_default());
     drop((store, consumer));
     drop(held);
     until(&server, &["LLEN", "jobs"], "3").await;
