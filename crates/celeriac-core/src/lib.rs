@@ -22,6 +22,7 @@ mod result;
 mod signature;
 mod state;
 mod time;
+pub mod url;
 pub mod value;
 
 pub use error::{Error, ErrorKind, Result};

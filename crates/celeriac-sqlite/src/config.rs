@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use celeriac_core::url::decode;
 use celeriac_core::{Clock, Error, Result, SystemClock};
 
 /// The longest row that SQLite keeps is a little under 10^9 bytes; the headers need some of it.
@@ -74,8 +75,7 @@ impl SqliteConfig {
             .map(|(_, rest)| rest)
             .ok_or_else(|| refuse(format!("`{url}` does not begin with `sqlite:`")))?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let path = decode(path.strip_prefix("//").unwrap_or(path))
-            .ok_or_else(|| refuse(format!("the path of `{url}` has a `%` without two hexadecimal digits after it")))?;
+        let path = decode("the path", path.strip_prefix("//").unwrap_or(path))?;
         if path.is_empty() {
             return Err(refuse(format!("`{url}` names no file")));
         }
@@ -162,21 +162,6 @@ impl SqliteConfig {
         }
         Ok(())
     }
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

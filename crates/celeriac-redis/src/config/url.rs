@@ -1,21 +1,15 @@
 //! URLs into [`RedisConfig`].
-//!
-//! No text of a URL is repeated in an error unless it cannot be a piece of a password: where a password holds a `/`, `?`, `;` or
-//! `@` that is not percent-encoded, its pieces turn up anywhere in what follows.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use celeriac_core::{Error, Result};
+use celeriac_core::Result;
+use celeriac_core::url::{ServerUrl, decode, host_and_port, options, refuse, seconds, unknown_option};
 
 use super::{Address, Pem, PriorityOrder, Protocol, RedisConfig, Sentinel, Server};
 
 const OPTIONS: &str = "connect_timeout, db, fanout_prefix, global_keyprefix, lease, master_name, max_message_bytes, password, \
      priority_order, priority_steps, protocol, response_timeout, result_keyprefix, sentinel_password, sentinel_username, \
      ssl_ca_certs, ssl_cert_reqs, ssl_certfile, ssl_keyfile, startup_timeout, username, virtual_host and visibility_timeout";
-
-const ENCODE: &str = "in user, password and options, `/`, `?`, `#`, `;`, `@`, `&` and `%` are written as `%2F`, `%3F`, `%23`, `%3B`, \
-     `%40`, `%26` and `%25`";
 
 #[derive(Clone, Copy, PartialEq)]
 enum Scheme {
@@ -84,16 +78,10 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig> {
         return Err(refuse("a list names either servers or sentinels, not both"));
     }
     let mut db = Once::default();
-    let mut options = Vec::new();
-    for part in &parts {
-        if !part.db.is_empty() {
-            db.set("the database", number("the database in the path", part.db)?)?;
-        }
-        for option in part.query.split('&').filter(|option| !option.is_empty()) {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            options.push((name, decode("an option", value)?));
-        }
+    for part in parts.iter().filter(|part| !part.db.is_empty()) {
+        db.set("the database", number("the database in the path", part.db)?)?;
     }
+    let options = options(parts.iter().map(|part| part.query))?;
     let mut servers: Vec<_> = parts.into_iter().map(|part| part.server).collect();
     let (username, password) = (servers[0].username.clone(), servers[0].password.clone());
     // What a later part leaves out is as in the first one.
@@ -102,13 +90,7 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig> {
     }
     let mut config = RedisConfig::at(servers);
     config.sentinel = sentinel.then(Sentinel::default);
-    let mut given = Vec::<(&str, &str)>::new();
     for (name, value) in &options {
-        match given.iter().find(|(known, _)| known == name) {
-            Some((_, before)) if before == value => continue,
-            Some(_) => return Err(refuse(format!("option `{name}` is given twice, with different values"))),
-            None => given.push((name, value)),
-        }
         set(&mut config, &mut db, name, value)?;
     }
     config.db = db.0.unwrap_or(0);
@@ -133,46 +115,20 @@ impl<T: PartialEq> Once<T> {
     }
 }
 
-fn cut<'a>(text: &'a str, before: Option<Scheme>) -> Result<Part<'a>> {
-    let (scheme, rest) = match (text.split_once("://"), before) {
-        (Some((name, rest)), _) => {
-            let named =
-                || if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+') { name } else { "..." };
-            (
-                Scheme::read(name)
-                    .ok_or_else(|| refuse(format!("no scheme `{}`; known are {}", named(), NAMES.join(", "))))?,
-                rest,
-            )
-        }
-        (None, Some(scheme)) => (scheme, text),
+fn cut(text: &str, before: Option<Scheme>) -> Result<Part<'_>> {
+    let url = ServerUrl::new(text)?;
+    let known = NAMES.join(", ");
+    let scheme = match (url.scheme, before) {
+        (Some(name), _) => Scheme::read(name)
+            .ok_or_else(|| refuse(format!("no scheme `{}`; known are {known}", url.shown_scheme())))?,
+        (None, Some(scheme)) => scheme,
         (None, None) => {
-            let known = NAMES.join(", ");
             return Err(refuse(format!("the url begins with none of the schemes {known}, followed by `://`")));
         }
     };
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    if path.contains(['@', '#']) || query.contains(['@', '#']) {
-        return Err(refuse(format!("an `@` or `#` stands where none can be: {ENCODE}")));
-    }
-    let (credentials, host) = match authority.rsplit_once('@') {
-        Some((credentials, host)) => (Some(credentials), host),
-        None => (None, authority),
-    };
-    let (username, password) =
-        match credentials.map(|credentials| credentials.split_once(':').unwrap_or((credentials, ""))) {
-            Some((username, password)) => {
-                // `user:@` is a user without a password; a user alone gets it from elsewhere.
-                let named = credentials.is_some_and(|credentials| credentials.contains(':')) && !username.is_empty();
-                let username = Some(decode("the user", username)?).filter(|username| !username.is_empty());
-                let password = Some(decode("the password", password)?).filter(|password| named || !password.is_empty());
-                (username, password)
-            }
-            None => (None, None),
-        };
     let (address, db) = if scheme == Scheme::Unix {
         // `unix://relative.sock` has its path where others have a host.
-        let path = PathBuf::from(decode("the path", &rest[authority.len() - host.len()..])?);
+        let path = PathBuf::from(decode("the path", url.host)? + &decode("the path", url.path)?);
         if path.as_os_str().is_empty() {
             return Err(refuse(
                 "the path of the socket is empty: three slashes follow the scheme, as in `unix:///run/redis.sock`",
@@ -180,37 +136,16 @@ fn cut<'a>(text: &'a str, before: Option<Scheme>) -> Result<Part<'a>> {
         }
         (Address::Unix(path), "")
     } else {
-        (tcp(host, scheme.port())?, path.trim_matches('/'))
+        let (host, port) = host_and_port(url.host, scheme.port())?;
+        (Address::Tcp { host, port }, url.path.trim_matches('/'))
     };
-    Ok(Part { scheme, server: Server { address, tls: scheme.tls(), username, password }, db, query })
-}
-
-fn tcp(host: &str, default_port: u16) -> Result<Address> {
-    let wrong = |what: &str| refuse(format!("{what}; {ENCODE}"));
-    let (host, port) = match host.strip_prefix('[') {
-        Some(rest) => {
-            let (host, after) = rest.split_once(']').ok_or_else(|| wrong("an IPv6 address has no `]` after it"))?;
-            let port = after.strip_prefix(':').or(after.is_empty().then_some(""));
-            (host, port.ok_or_else(|| wrong("after the `]` of an IPv6 address comes `:` and a port, or nothing"))?)
-        }
-        None => host.split_once(':').unwrap_or((host, "")),
-    };
-    let port = match port {
-        "" => default_port,
-        port => {
-            port.parse().ok().filter(|port| *port != 0).ok_or_else(|| wrong("a port is not a number of 1 to 65535"))?
-        }
-    };
-    let host = if host.is_empty() { "localhost".to_owned() } else { decode("a host", host)?.to_ascii_lowercase() };
-    Ok(Address::Tcp { host, port })
+    let server = Server { address, tls: scheme.tls(), username: url.username, password: url.password };
+    Ok(Part { scheme, server, db, query: url.query })
 }
 
 fn set(config: &mut RedisConfig, db: &mut Once<u32>, name: &str, value: &str) -> Result<()> {
     let wrong = |takes: &str| refuse(format!("option `{name}` takes {takes}"));
-    let seconds = || {
-        let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        seconds.ok_or_else(|| wrong("a number of seconds"))
-    };
+    let seconds = || seconds(name, value);
     let text = || value.to_owned();
     let file = || Some(Pem::File(PathBuf::from(value)));
     match name {
@@ -274,38 +209,13 @@ fn set(config: &mut RedisConfig, db: &mut Once<u32>, name: &str, value: &str) ->
                 _ => sentinel.password = Some(text()),
             }
         }
-        _ if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) => {
-            return Err(refuse(format!("unknown option `{name}`; known are {OPTIONS}")));
-        }
-        _ => return Err(refuse(format!("an option's name cannot be read; {ENCODE}"))),
+        _ => return Err(unknown_option(name, OPTIONS)),
     }
     Ok(())
 }
 
 fn number(what: &str, text: &str) -> Result<u32> {
     text.parse().map_err(|_| refuse(format!("{what} is not a number")))
-}
-
-fn decode(what: &str, text: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-                let code = digit().zip(digit()).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-                code.ok_or_else(|| {
-                    refuse(format!("{what} has a `%` without two hexadecimal digits after it; a `%` is `%25`"))
-                })?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).map_err(|_| refuse(format!("{what} is not UTF-8")))
-}
-
-fn refuse(why: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::config("parse url", why)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Tests of URLs.
 
+use std::time::Duration;
+
 use super::*;
 
 fn read(url: &str) -> RedisConfig {
