@@ -114,7 +114,9 @@ impl State {
 #[async_trait]
 impl Broker for Fifo {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none()
+        let mut capabilities = Capabilities::none();
+        capabilities.keeps_place = true;
+        capabilities
     }
 
     async fn declare(&self, queue: &QueueSpec) -> Result<()> {

@@ -233,15 +233,12 @@ async fn what_is_no_message_is_dropped_where_it_cannot_be_set_aside() {
 
 #[tokio::test]
 async fn exchanges_and_queues_that_cannot_be_recorded_are_named() {
-    use celeriac::broker::{Binding, Destination, ExchangeKind, ExchangeSpec, Outgoing};
+    use celeriac::broker::{Destination, ExchangeKind, Outgoing};
     use celeriac::core::Message;
     let server = RedisServer::start().await;
     let build = async || {
-        let mut spec = QueueSpec::direct(QueueName::from_static("bound"));
-        spec.bindings.push(Binding {
-            exchange: ExchangeSpec { name: "news".parse().unwrap(), kind: ExchangeKind::Topic },
-            key: "a.*".parse().unwrap(),
-        });
+        let spec = QueueSpec::direct(QueueName::from_static("bound"));
+        let spec = spec.bound_to("news".parse().unwrap(), ExchangeKind::Topic, "a.*".parse().unwrap());
         builder(&server.url(), &Runs::default()).queue(spec).build().await
     };
     for key in ["_kombu.binding.news", "_kombu.binding_permanent.news", "_celeriac.queues", "_celeriac.exchanges"] {

@@ -52,13 +52,13 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// ([`Capabilities::durable`]).
     ///
     /// A message to the default exchange goes to the queue that the routing key names; other exchanges copy it to every queue whose
-    /// binding matches. A message with [`Outgoing::deliver_at`] in the future is kept by the broker until then; one with an instant that is
+    /// binding matches, one copy to each. A message with [`Outgoing::deliver_at`] in the future is kept by the broker until then; one with an instant that is
     /// past is delivered at once, by every broker.
     ///
     /// # Errors
     /// Then none of the batch, a first part of it or all of it may be published: `publish` may be called again, and may duplicate.
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an exchange that was never declared or a key that no queue is bound to on a
-    /// direct or topic exchange; [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for a message over the broker's limit;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an exchange that was never declared or a message that no queue is bound for on a
+    /// direct, headers or topic exchange; [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for a message over the broker's limit;
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a `deliver_at` in the future without [`Capabilities::delay`];
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
     ///
@@ -80,8 +80,8 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
     async fn depth(&self, queue: &QueueName) -> Result<u64>;
 
-    /// Drops the messages of `queue` that wait, due or not, and tells how many. Those held by a consumer stay. 0 for a queue that does not
-    /// exist.
+    /// Drops the messages of `queue` that wait, and tells how many: with [`Capabilities::purges_delayed`] due or not, else those that are
+    /// due. Those held by a consumer stay. 0 for a queue that does not exist.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
@@ -138,6 +138,10 @@ pub struct Capabilities {
     pub durable: bool,
     /// Queues can be bound to exchanges of kind [`ExchangeKind::Fanout`](crate::ExchangeKind::Fanout).
     pub fanout: bool,
+    /// Queues can be bound to exchanges of kind [`ExchangeKind::Headers`](crate::ExchangeKind::Headers).
+    pub headers: bool,
+    /// Messages that come back go before the others of their priority, in their old order. Elsewhere they go where the broker puts them.
+    pub keeps_place: bool,
     /// Lower priorities are the more urgent ones, as Celery has it on Redis; elsewhere higher ones are.
     pub lowest_first: bool,
     /// [`QueueSpec::max_priority`].
@@ -147,6 +151,8 @@ pub struct Capabilities {
     /// How many of the priorities 0 to 9 are kept apart, evenly: all with 10; with 4 those from 0, from 3, from 6, and 9. Means nothing
     /// without [`Capabilities::priorities`].
     pub priority_levels: u8,
+    /// [`Broker::purge`] drops also what is not due yet. Means nothing without [`Capabilities::delay`].
+    pub purges_delayed: bool,
     /// Queues can be bound to exchanges of kind [`ExchangeKind::Topic`](crate::ExchangeKind::Topic).
     pub topic: bool,
     /// A message whose [`expiration`](celeriac_core::Properties::expiration) has passed is dropped instead of delivered; and
@@ -163,10 +169,13 @@ impl Capabilities {
             delivery_count: false,
             durable: false,
             fanout: false,
+            headers: false,
+            keeps_place: false,
             lowest_first: false,
             max_priority: false,
             priorities: false,
             priority_levels: 10,
+            purges_delayed: false,
             topic: false,
             expiration: false,
         }
@@ -180,10 +189,13 @@ impl Capabilities {
             delivery_count: true,
             durable: true,
             fanout: true,
+            headers: true,
+            keeps_place: true,
             lowest_first: false,
             max_priority: true,
             priorities: true,
             priority_levels: 10,
+            purges_delayed: true,
             topic: true,
             expiration: true,
         }

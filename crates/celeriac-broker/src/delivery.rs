@@ -24,7 +24,8 @@ pub enum Settled {
 /// What becomes of a rejected message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Requeue {
-    /// It goes back to its queue, before the others of its priority; messages that came back keep their old order.
+    /// It goes back to its queue; where the broker [keeps its place](crate::Capabilities::keeps_place), before the others of its priority, and
+    /// messages that came back keep their old order.
     Yes,
     /// It is dropped, or dead-lettered where the broker is told to.
     No,

@@ -15,7 +15,7 @@
 //!   takes.
 //! - **Order.** Within one queue: more urgent [`Priority`](celeriac_core::Priority) first, where the broker has priorities; then first in,
 //!   first out. Messages that come back (dropped, rejected with requeue, of a closed broker) go before the others of their priority, in their
-//!   old order. One that was delayed or parked goes, once due, before all of its priority that are published after that instant; its place
+//!   old order, if the broker [keeps their place](Capabilities::keeps_place). One that was delayed or parked goes, once due, before all of its priority that are published after that instant; its place
 //!   among those that wait already is up to the broker. Several consumers, or a prefetch above one, may of course finish in another order.
 //! - **Cancel safety.** Dropping a pending [`Consumer::recv`] loses no message. Dropping a pending `publish` leaves open whether none, a
 //!   first part or all of the messages were published.
@@ -124,7 +124,9 @@
 //! #[async_trait]
 //! impl Broker for MyBroker {
 //!     fn capabilities(&self) -> Capabilities {
-//!         Capabilities::none()
+//!         let mut capabilities = Capabilities::none();
+//!         capabilities.keeps_place = true;
+//!         capabilities
 //!     }
 //!
 //!     async fn declare(&self, queue: &QueueSpec) -> Result<()> {
@@ -262,5 +264,5 @@ pub use broker::{Broker, Capabilities, ConsumeOptions, Consumer, Destination, Ou
 pub use celeriac_core::{Error, ErrorKind, Result, StoreId, StoreResult};
 pub use delivery::{Delivery, DeliveryTag, Receipt, Requeue, Settled, Unsettled, settle_all};
 pub use queue::{Binding, ExchangeKind, ExchangeSpec, QueueSpec};
-pub use routing::topic_matches;
+pub use routing::{check_headers_binding, headers_match, topic_matches};
 pub use settle::{Completion, Settle, Settlement, Verb};

@@ -36,12 +36,31 @@ pub struct QueueSpec {
 }
 
 /// A queue's tie to an exchange.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Binding {
     /// The exchange.
     pub exchange: ExchangeSpec,
     /// The key; on a topic exchange a pattern.
     pub key: RoutingKey,
+    /// The headers that a headers exchange looks for: see [`headers_match`](crate::headers_match). Other kinds do not look at them. Default
+    /// none.
+    pub arguments: Map,
+}
+
+impl Binding {
+    /// A binding without arguments.
+    #[must_use]
+    pub fn new(exchange: ExchangeSpec, key: RoutingKey) -> Self {
+        Self { exchange, key, arguments: Map::new() }
+    }
+
+    /// Sets the headers that a headers exchange looks for.
+    #[must_use]
+    pub fn arguments(mut self, arguments: Map) -> Self {
+        self.arguments = arguments;
+        self
+    }
 }
 
 /// An exchange: a name and a manner of routing.
@@ -61,6 +80,8 @@ pub enum ExchangeKind {
     Direct,
     /// To every bound queue.
     Fanout,
+    /// To the queues whose binding's arguments match the message's headers: see [`headers_match`](crate::headers_match).
+    Headers,
     /// To the queues whose pattern matches the routing key: see [`topic_matches`](crate::topic_matches).
     Topic,
 }
@@ -72,6 +93,7 @@ impl ExchangeKind {
         match self {
             Self::Direct => "direct",
             Self::Fanout => "fanout",
+            Self::Headers => "headers",
             Self::Topic => "topic",
         }
     }
@@ -81,10 +103,8 @@ impl QueueSpec {
     /// A durable queue fed by the default exchange and, as Celery has it, by a direct exchange of its own name.
     #[must_use]
     pub fn direct(name: QueueName) -> Self {
-        let binding = Binding {
-            exchange: ExchangeSpec { name: ExchangeName::from(&name), kind: ExchangeKind::Direct },
-            key: RoutingKey::from(&name),
-        };
+        let exchange = ExchangeSpec { name: ExchangeName::from(&name), kind: ExchangeKind::Direct };
+        let binding = Binding::new(exchange, RoutingKey::from(&name));
         Self { bindings: vec![binding], ..Self::unbound(name) }
     }
 
@@ -106,7 +126,15 @@ impl QueueSpec {
     /// Binds the queue to one more exchange.
     #[must_use]
     pub fn bound_to(mut self, exchange: ExchangeName, kind: ExchangeKind, key: RoutingKey) -> Self {
-        self.bindings.push(Binding { exchange: ExchangeSpec { name: exchange, kind }, key });
+        self.bindings.push(Binding::new(ExchangeSpec { name: exchange, kind }, key));
+        self
+    }
+
+    /// Binds the queue to a headers exchange: for the messages whose headers `arguments` match.
+    #[must_use]
+    pub fn bound_by_headers(mut self, exchange: ExchangeName, arguments: Map) -> Self {
+        let exchange = ExchangeSpec { name: exchange, kind: ExchangeKind::Headers };
+        self.bindings.push(Binding::new(exchange, RoutingKey::from_static("")).arguments(arguments));
         self
     }
 

@@ -18,6 +18,15 @@ pub enum Prefetch {
     Fixed(usize),
 }
 
+impl Prefetch {
+    /// The most tasks that are ever held ready.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Self::Adaptive(most) | Self::Fixed(most) => most,
+        }
+    }
+}
+
 /// How a worker works. Everything has a default.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -243,7 +243,10 @@ impl Worker {
 }
 
 async fn consume(shared: &Shared) -> Result<Box<dyn Consumer>> {
-    let options = ConsumeOptions::new(shared.config.queues.iter().cloned()).name(shared.config.name.clone());
+    let config = &shared.config;
+    // A broker that pushes must not keep slots waiting, nor have more on the way than would be taken.
+    let prefetch = config.concurrency.saturating_add(config.prefetch.most());
+    let options = ConsumeOptions::new(config.queues.iter().cloned()).name(config.name.clone()).prefetch(prefetch);
     shared.broker.consume(options).await
 }
 

@@ -306,6 +306,25 @@ impl Headers {
         };
     }
 
+    /// Takes out a header that is not one of the protocol's; they are copied first if they are shared and it is there.
+    ///
+    /// # Examples
+    /// ```
+    /// use celeriac_core::{Headers, Value};
+    ///
+    /// let mut headers = Headers::new();
+    /// headers.set_extra("tenant", "shop");
+    /// assert_eq!(headers.take_extra("tenant"), Some(Value::from("shop")));
+    /// assert_eq!(headers.take_extra("tenant"), None);
+    /// ```
+    pub fn take_extra(&mut self, name: &str) -> Option<Value> {
+        match &mut self.0 {
+            Kind::Table(table, _) => table.remove(name),
+            Kind::Task(task) if task.extra.contains_key(name) => Arc::make_mut(task).extra.remove(name),
+            Kind::Task(_) => None,
+        }
+    }
+
     /// Shows every header, in the protocol's order, without copying: for systems that write headers one by one.
     ///
     /// A header that came with a value of the wrong type is shown once, as it came, behind the protocol's.

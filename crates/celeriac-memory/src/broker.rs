@@ -39,7 +39,7 @@ impl Broker for MemoryStore {
         let now = shared.now();
         self.handle.with_broker("publish", |state, after| {
             state.expire_queues(now, after);
-            state.check_routes(batch.iter().map(Incoming::destination), shared.config.max_queue_length)?;
+            state.check_routes(batch.iter().map(Incoming::route), shared.config.max_queue_length)?;
             state.enqueue(batch, now, after);
             Ok(())
         })

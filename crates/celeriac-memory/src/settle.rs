@@ -59,8 +59,8 @@ impl Handle {
                     self.shared.check_result(result)?;
                 }
                 next.iter().try_for_each(|outgoing| self.shared.check_size(outgoing))?;
-                let destinations = next.iter().map(|outgoing| &outgoing.destination);
-                state.check_routes(destinations, self.shared.config.max_queue_length)
+                let routes = next.iter().map(|outgoing| (&outgoing.destination, &outgoing.message.headers));
+                state.check_routes(routes, self.shared.config.max_queue_length)
             }
             other => Err(Error::unsupported("settle", format!("the memory broker does not know {other:?}"))),
         }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use celeriac_broker::{Destination, ExchangeKind, Outgoing, QueueSpec};
-use celeriac_core::{Error, ErrorKind, ExchangeName, QueueName, Result, RoutingKey, Timestamp};
+use celeriac_broker::{Destination, ExchangeKind, Outgoing, QueueSpec, check_headers_binding};
+use celeriac_core::{Error, ErrorKind, ExchangeName, Headers, QueueName, Result, RoutingKey, Timestamp};
 use tokio::sync::Notify;
 
 use crate::queue::{Entry, Queue, Stored};
@@ -68,8 +68,9 @@ impl From<Outgoing> for Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn destination(&self) -> &Destination {
-        &self.stored.destination
+    /// What decides where it goes.
+    pub(crate) fn route(&self) -> (&Destination, &Headers) {
+        (&self.stored.destination, &self.stored.message.headers)
     }
 }
 
@@ -127,7 +128,7 @@ impl State {
         }
         let id = self.ensure_queue(spec, now);
         for binding in &spec.bindings {
-            self.exchanges.bind(&binding.exchange.name, binding.exchange.kind, &binding.key, id);
+            self.exchanges.bind(binding, id);
         }
         Ok(())
     }
@@ -168,11 +169,11 @@ impl State {
     /// Whether every message of a batch can be routed, and has room.
     pub(crate) fn check_routes<'a>(
         &self,
-        batch: impl Iterator<Item = &'a Destination>,
+        batch: impl Iterator<Item = (&'a Destination, &'a Headers)>,
         max_queue_length: Option<usize>,
     ) -> Result<()> {
         let mut added: HashMap<&str, usize> = HashMap::new();
-        for destination in batch {
+        for (destination, headers) in batch {
             if destination.exchange.is_empty() {
                 if destination.routing_key.is_empty() {
                     let message = "the default exchange routes by queue name, and the routing key is empty";
@@ -188,7 +189,7 @@ impl State {
                 }
                 continue;
             }
-            let queues = self.exchanges.route(destination)?;
+            let queues = self.exchanges.route(destination, headers)?;
             if let Some(max) = max_queue_length {
                 for queue in queues.iter().filter_map(|id| self.queues.get(id)) {
                     check_room(&queue.spec.name, Some(queue), &mut added, max)?;
@@ -202,10 +203,11 @@ impl State {
     pub(crate) fn enqueue(&mut self, batch: Vec<Incoming>, now: Timestamp, after: &mut After) {
         let mut batch = batch.into_iter().peekable();
         while let Some(first) = batch.next() {
-            let targets = self.targets(&first.stored.destination, now);
-            let destination = Arc::clone(&first.stored);
+            let targets = self.targets(&first.stored, now);
+            let same = Arc::clone(&first.stored);
+            let by_headers = self.exchanges.kind(&same.destination.exchange) == Some(ExchangeKind::Headers);
             let mut run = vec![first];
-            while let Some(next) = batch.next_if(|next| next.stored.destination == destination.destination) {
+            while let Some(next) = batch.next_if(|next| !by_headers && next.stored.destination == same.destination) {
                 run.push(next);
             }
             let Some((last, others)) = targets.split_last() else { continue };
@@ -232,9 +234,9 @@ impl State {
         }
     }
 
-    fn targets(&mut self, destination: &Destination, now: Timestamp) -> Vec<QueueId> {
+    fn targets(&mut self, Stored { message, destination }: &Stored, now: Timestamp) -> Vec<QueueId> {
         if !destination.exchange.is_empty() {
-            return self.exchanges.route(destination).unwrap_or_default();
+            return self.exchanges.route(destination, &message.headers).unwrap_or_default();
         }
         let key: &RoutingKey = &destination.routing_key;
         match self.queue_id(key) {
@@ -359,9 +361,14 @@ fn check_spec(spec: &QueueSpec) -> Result<()> {
                 format!("queue `{}` cannot be bound to the default exchange, which feeds it anyway", spec.name);
             return Err(Error::config("declare queue", message));
         }
-        if !matches!(binding.exchange.kind, ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic) {
-            let message = format!("exchange `{}` is of a kind the memory broker does not have", binding.exchange.name);
-            return Err(Error::unsupported("declare queue", message));
+        match binding.exchange.kind {
+            ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic => {}
+            ExchangeKind::Headers => check_headers_binding(&binding.arguments)?,
+            other => {
+                let (name, kind) = (&binding.exchange.name, other.as_str());
+                let message = format!("exchange `{name}` is of kind `{kind}`, which the memory broker does not have");
+                return Err(Error::unsupported("declare queue", message));
+            }
         }
     }
     Ok(())

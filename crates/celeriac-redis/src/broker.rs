@@ -44,6 +44,8 @@ impl Broker for RedisBroker {
         capabilities.lowest_first = config.priority_order == PriorityOrder::Celery;
         capabilities.priorities = config.priority_steps.len() > 1;
         capabilities.priority_levels = u8::try_from(config.priority_steps.len()).unwrap_or(10);
+        capabilities.keeps_place = true;
+        capabilities.purges_delayed = true;
         capabilities.topic = true;
         capabilities
     }

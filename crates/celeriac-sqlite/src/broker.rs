@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use celeriac_broker::{Broker, Capabilities, ConsumeOptions, Consumer, Outgoing, QueueSpec};
+use celeriac_broker::{Broker, Capabilities, ConsumeOptions, Consumer, ExchangeKind, Outgoing, QueueSpec};
 use celeriac_core::{Error, QueueName, Result, StoreId};
 
 use crate::consumer::SqliteConsumer;
@@ -35,7 +35,9 @@ impl std::fmt::Debug for SqliteBroker {
 #[async_trait]
 impl Broker for SqliteBroker {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::all()
+        let mut capabilities = Capabilities::all();
+        capabilities.headers = false;
+        capabilities
     }
 
     fn store_id(&self) -> Option<StoreId> {
@@ -47,6 +49,11 @@ impl Broker for SqliteBroker {
         if let Some(argument) = queue.arguments.keys().next() {
             let why = format!("argument `{argument}` of queue `{}` is not known; there are none here", queue.name);
             return Err(Error::config("declare queue", why));
+        }
+        if let Some(kind) = queue.bindings.iter().map(|binding| binding.exchange.kind).find(|kind| !has(*kind)) {
+            let why =
+                format!("queue `{}` is bound to an exchange of kind `{}`: not on SQLite", queue.name, kind.as_str());
+            return Err(Error::unsupported("declare queue", why));
         }
         let queue = queue.clone();
         let call = Call::new("declare queue", move |txn| txn.topology.declare(txn.connection, &queue, txn.now));
@@ -127,4 +134,8 @@ pub(crate) async fn close(inner: &Inner) -> Result<()> {
         Err(_) => Ok(()),
     };
     flushed.and(inner.close(Half::Broker).await)
+}
+
+fn has(kind: ExchangeKind) -> bool {
+    matches!(kind, ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic)
 }

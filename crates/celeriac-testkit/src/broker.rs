@@ -175,9 +175,9 @@ suite! { ($) broker, BrokerBehaviour,
         "within one queue: first in, first out";
     order::a_batch_is_published_in_order:
         "a batch is published in order, whichever queues its messages go to";
-    order::a_message_that_came_back_goes_first:
+    order::a_message_that_came_back_goes_first needs keeps_place:
         "a message handed back or redelivered goes before the others of its priority";
-    order::messages_that_came_back_keep_their_order:
+    order::messages_that_came_back_keep_their_order needs keeps_place:
         "messages handed back go before the others of their priority, in their old order";
     order::more_urgent_messages_overtake needs priorities:
         "more urgent priorities first, by as many levels as the broker says; then first in, first out";
@@ -273,8 +273,8 @@ suite! { ($) broker, BrokerBehaviour,
         "`depth` does not count messages that are not due yet";
     queues::purge_drops_what_waits_and_leaves_what_is_held:
         "`purge` drops the messages that wait and tells how many; those held stay";
-    queues::purge_drops_what_is_not_due needs delay:
-        "`purge` drops also the messages that are not due";
+    queues::purge_drops_what_is_not_due needs purges_delayed:
+        "`purge` drops also the messages that are not due, where the broker says so";
     queues::a_queue_that_does_not_exist_is_empty:
         "`depth` and `purge` of a queue that does not exist are 0";
     queues::declaring_the_same_again_changes_nothing:
@@ -311,8 +311,12 @@ suite! { ($) broker, BrokerBehaviour,
         "an exchange that exists with another kind is a `Config` error";
     routing::a_topic_exchange_routes_by_patterns needs topic:
         "a topic exchange routes to the queues whose pattern matches, one copy each";
+    routing::a_headers_exchange_routes_by_headers needs headers:
+        "a headers exchange routes to the queues whose arguments match the headers: all of them, or with `x-match` any; one copy each";
     routing::fanout_without_the_capability_is_unsupported without fanout:
         "binding to a fanout exchange is `Unsupported` where the broker has none";
+    routing::headers_without_the_capability_is_unsupported without headers:
+        "binding to a headers exchange is `Unsupported` where the broker has none";
     routing::topic_without_the_capability_is_unsupported without topic:
         "binding to a topic exchange is `Unsupported` where the broker has none";
     routing::a_bound_queue_is_still_fed_by_its_name:

@@ -88,6 +88,24 @@ async fn a_fixed_prefetch_holds_so_many_ready() {
 }
 
 #[tokio::test]
+async fn a_broker_that_pushes_may_send_what_runs_and_what_is_held_ready() {
+    for (prefetch, expected) in [(Prefetch::Fixed(0), 100), (Prefetch::Fixed(7), 107), (Prefetch::Adaptive(900), 1_000)]
+    {
+        let (store, log) = (MemoryStore::new(), Log::default());
+        let plain = Plain::new(store.clone(), log);
+        let bench = Bench::over(store.clone(), plain.clone(), Arc::new(store), ProducerConfig::default());
+        let worker = bench.start_with(tasks(), |config| {
+            config.concurrency = slots(100);
+            config.prefetch = prefetch;
+        });
+        let sent = bench.producer.send(signature::<Quick, _>(())).await.unwrap();
+        output(&sent).await;
+        assert_eq!(plain.prefetch.load(Ordering::SeqCst), expected, "{prefetch:?}");
+        worker.shut_down().await;
+    }
+}
+
+#[tokio::test]
 async fn what_waits_too_long_in_one_worker_goes_to_another() {
     // With eight it waits for room, with two for messages.
     for count in [8, 2] {

@@ -25,11 +25,19 @@ pub(crate) struct Plain {
     pub(crate) hangs: AtomicBool,
     /// The most deliveries that were taken at once.
     pub(crate) most: Arc<AtomicUsize>,
+    /// With how many on the way it was consumed.
+    pub(crate) prefetch: AtomicUsize,
 }
 
 impl Plain {
     pub(crate) fn new(inner: MemoryStore, log: Log) -> Arc<Self> {
-        Arc::new(Self { inner, log, hangs: AtomicBool::new(false), most: Arc::default() })
+        Arc::new(Self {
+            inner,
+            log,
+            hangs: AtomicBool::new(false),
+            most: Arc::default(),
+            prefetch: AtomicUsize::new(0),
+        })
     }
 }
 
@@ -57,6 +65,7 @@ impl Broker for Plain {
     }
 
     async fn consume(&self, options: ConsumeOptions) -> Result<Box<dyn Consumer>> {
+        self.prefetch.store(options.prefetch.get(), Ordering::SeqCst);
         let settle = Arc::new(PlainSettle { log: Arc::clone(&self.log), held: Mutex::default() });
         let most = Arc::clone(&self.most);
         Ok(Box::new(PlainConsumer { inner: self.inner.consume(options).await?, settle, most }))

@@ -56,12 +56,15 @@ pub(super) async fn held_deliveries_come_back_after_close(kit: &BrokerKit) {
     let held = kit.one(&mut consumer).await;
     kit.broker.close().await.expect("a broker is closed");
     let mut consumer = BrokerKit::consumer_of(&other, &queue).await;
-    let again = kit.one(&mut consumer).await;
-    assert_eq!(text(&again), "held", "what was held comes back, before what waited");
-    assert!(again.redelivered, "and is marked redelivered");
-    again.ack().await.expect("a held delivery is acknowledged");
+    let mut bodies = Vec::new();
+    for _ in 0..2 {
+        let again = kit.one(&mut consumer).await;
+        assert!(again.redelivered || text(&again) != "held", "what was held is marked redelivered");
+        bodies.push(text(&again));
+        again.ack().await.expect("a held delivery is acknowledged");
+    }
+    assert_eq!(kit.after_coming_back(bodies), ["held", "waiting"], "what was held comes back, before what waited");
     drop(held);
-    assert_eq!(kit.drain(&mut consumer, 1).await, ["waiting"]);
     kit.none(&mut consumer, "letting go of a delivery of a closed broker brings nothing back").await;
     other.close().await.expect("a broker is closed");
 }
@@ -90,7 +93,8 @@ pub(super) async fn settling_after_close_is_passed_over(kit: &BrokerKit) {
         }
     }
     let mut consumer = BrokerKit::consumer_of(&other, &queue).await;
-    assert_eq!(kit.drain(&mut consumer, 4).await, ["a", "b", "c", "d"], "settling late did not touch the messages");
+    let bodies = kit.drain(&mut consumer, 4).await;
+    assert_eq!(kit.after_coming_back(bodies), ["a", "b", "c", "d"], "settling late did not touch the messages");
     let mut consumer = BrokerKit::consumer_of(&other, &next).await;
     kit.none(&mut consumer, "what follows was not published").await;
     other.close().await.expect("a broker is closed");
@@ -145,7 +149,8 @@ pub(super) async fn messages_survive_a_reopening(kit: &BrokerKit) {
     drop((held, consumer));
     let Some(other) = kit.reopen().await else { return };
     let mut consumer = BrokerKit::consumer_of(&Arc::clone(&other), &queue).await;
-    assert_eq!(kit.drain(&mut consumer, 2).await, ["held", "waiting"], "what was not acknowledged survived, in order");
+    let bodies = kit.drain(&mut consumer, 2).await;
+    assert_eq!(kit.after_coming_back(bodies), ["held", "waiting"], "what was not acknowledged survived, in order");
     kit.none(&mut consumer, "what was acknowledged stays gone").await;
     other.close().await.expect("a broker is closed");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_backend::ResultBackend;
-use celeriac_broker::{Broker, ConsumeOptions, Consumer, Delivery, Outgoing};
+use celeriac_broker::{Broker, ConsumeOptions, Consumer, Delivery, Outgoing, QueueSpec};
 use celeriac_core::{Message, QueueName, Timestamp};
 use tokio::time::timeout;
 
@@ -83,6 +83,13 @@ impl BrokerKit {
     /// A queue name of this behaviour's own.
     pub(super) fn queue(&self) -> QueueName {
         QueueName::new(crate::unique("testkit")).expect("a unique name is a valid queue name")
+    }
+
+    /// A queue that is there already, so that making it takes no time that is measured.
+    pub(super) async fn made(&self) -> QueueName {
+        let queue = self.queue();
+        self.broker.declare(&QueueSpec::direct(queue.clone())).await.expect("a queue is declared");
+        queue
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -164,6 +171,20 @@ impl BrokerKit {
             delivery.ack().await.expect("a held delivery is acknowledged");
         }
         bodies
+    }
+
+    /// The bodies as they came, some of them after they came back; in no order where the broker puts those anywhere.
+    pub(super) fn after_coming_back<T: Ord>(&self, mut bodies: Vec<T>) -> Vec<T> {
+        if !self.broker.capabilities().keeps_place {
+            bodies.sort();
+        }
+        bodies
+    }
+
+    /// Receives one message if one comes while it is watched out for.
+    pub(super) async fn watch_out(&self, consumer: &mut Box<dyn Consumer>) -> Option<Delivery> {
+        let received = timeout(self.harness.quiet(), consumer.recv(ONE)).await.ok()?;
+        received.expect("an open broker delivers").pop()
     }
 
     /// Sees to it that no message comes.

@@ -117,7 +117,7 @@ pub(super) async fn a_redelivered_message_keeps_its_priority(kit: &BrokerKit) {
     kit.send(vec![Outgoing::new(high, &queue)]).await;
     held.reject(Requeue::Yes).await.expect("a held delivery is rejected");
     // Only now may another message be on its way to a consumer with a prefetch of one.
-    drop(consumer);
+    consumer.cancel().await.expect("a consumer is cancelled");
     let mut consumer = kit.consumer(&queue).await;
     let bodies = kit.drain(&mut consumer, 3).await;
     assert_eq!(bodies, ["high", "low a", "low b"], "before the others of its priority, not before more urgent ones");

@@ -1,7 +1,7 @@
 //! Exchanges and bindings.
 
 use celeriac_broker::{Destination, ErrorKind, ExchangeKind, Outgoing, QueueSpec, Requeue};
-use celeriac_core::{ExchangeName, RoutingKey};
+use celeriac_core::{ExchangeName, Map, RoutingKey, Value};
 
 use super::kit::{BrokerKit, message, text};
 
@@ -31,6 +31,14 @@ async fn publish(kit: &BrokerKit, exchange: &ExchangeName, keys: &[&'static str]
 async fn holds(kit: &BrokerKit, queue: &QueueSpec, bodies: &[&str]) {
     let mut consumer = kit.consumer(&queue.name).await;
     assert_eq!(kit.drain(&mut consumer, bodies.len()).await, bodies, "what the exchange routed to the queue");
+    kit.none(&mut consumer, "nothing else is routed to this queue").await;
+}
+
+/// As [`holds`], after some of them came back.
+async fn still_holds(kit: &BrokerKit, queue: &QueueSpec, bodies: &[&str]) {
+    let mut consumer = kit.consumer(&queue.name).await;
+    let came = kit.drain(&mut consumer, bodies.len()).await;
+    assert_eq!(kit.after_coming_back(came), bodies, "what the exchange routed to the queue");
     kit.none(&mut consumer, "nothing else is routed to this queue").await;
 }
 
@@ -87,8 +95,8 @@ pub(super) async fn a_direct_exchange_routes_by_its_keys(kit: &BrokerKit) {
         "a delivery names the routing key it was published with"
     );
     delivery.reject(Requeue::Yes).await.expect("a held delivery is rejected");
-    drop(consumer);
-    holds(kit, &one, &["a", "b"]).await;
+    consumer.cancel().await.expect("a consumer is cancelled");
+    still_holds(kit, &one, &["a", "b"]).await;
     holds(kit, &other, &["b", "b.c"]).await;
 }
 
@@ -101,8 +109,9 @@ pub(super) async fn a_fanout_exchange_copies_to_every_queue(kit: &BrokerKit) {
     let held = kit.one(&mut consumer).await;
     holds(kit, &other, &["x", "y"]).await;
     drop(held);
-    drop(consumer);
-    holds(kit, &one, &["x", "y"]).await;
+    // Until then it may have been sent what the delivery let go.
+    consumer.cancel().await.expect("a consumer is cancelled");
+    still_holds(kit, &one, &["x", "y"]).await;
 }
 
 pub(super) async fn a_fanout_exchange_without_a_match_takes_everything(kit: &BrokerKit) {
@@ -137,6 +146,39 @@ pub(super) async fn a_topic_exchange_routes_by_patterns(kit: &BrokerKit) {
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
 
+fn map(entries: &[(&str, &str)]) -> Map {
+    entries.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect()
+}
+
+/// A queue bound to `exchange` by each of these arguments.
+async fn bound_by_headers(kit: &BrokerKit, exchange: &ExchangeName, bindings: &[&[(&str, &str)]]) -> QueueSpec {
+    let spec = bindings.iter().fold(QueueSpec::unbound(kit.queue()), |spec, arguments| {
+        spec.bound_by_headers(exchange.clone(), map(arguments))
+    });
+    kit.broker.declare(&spec).await.expect("a bound queue is declared");
+    spec
+}
+
+pub(super) async fn a_headers_exchange_routes_by_headers(kit: &BrokerKit) {
+    let exchange = exchange();
+    let all = bound_by_headers(kit, &exchange, &[&[("colour", "red"), ("size", "big")]]).await;
+    let any = bound_by_headers(kit, &exchange, &[&[("x-match", "any"), ("colour", "red"), ("size", "big")]]).await;
+    let twice = bound_by_headers(kit, &exchange, &[&[("colour", "red")], &[("size", "big")]]).await;
+    let outgoing = |body: &str, headers: &[(&str, &str)]| {
+        let mut message = message(body);
+        map(headers).into_iter().for_each(|(name, value)| message.headers.set_extra(name, value));
+        Outgoing::new(message, to(&exchange, "a key that means nothing"))
+    };
+    let red = outgoing("red", &[("colour", "red"), ("size", "small")]);
+    kit.send(vec![outgoing("both", &[("colour", "red"), ("size", "big"), ("form", "round")]), red]).await;
+    holds(kit, &all, &["both"]).await;
+    holds(kit, &any, &["both", "red"]).await;
+    holds(kit, &twice, &["both", "red"]).await;
+    let batch = vec![outgoing("x", &[("colour", "blue")])];
+    let error = kit.broker.publish(batch).await.expect_err("no queue is bound for these headers");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
 async fn kind_is_unsupported(kit: &BrokerKit, kind: ExchangeKind) {
     let spec = QueueSpec::unbound(kit.queue()).bound_to(exchange(), kind, RoutingKey::from_static("k"));
     let error = kit.broker.declare(&spec).await.expect_err("the broker has no such exchange");
@@ -146,6 +188,10 @@ async fn kind_is_unsupported(kit: &BrokerKit, kind: ExchangeKind) {
 
 pub(super) async fn fanout_without_the_capability_is_unsupported(kit: &BrokerKit) {
     kind_is_unsupported(kit, ExchangeKind::Fanout).await;
+}
+
+pub(super) async fn headers_without_the_capability_is_unsupported(kit: &BrokerKit) {
+    kind_is_unsupported(kit, ExchangeKind::Headers).await;
 }
 
 pub(super) async fn topic_without_the_capability_is_unsupported(kit: &BrokerKit) {

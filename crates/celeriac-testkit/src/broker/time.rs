@@ -13,14 +13,20 @@ const SOON: Duration = Duration::from_millis(300);
 const AFTER: Duration = Duration::from_millis(350);
 
 pub(super) async fn a_message_is_not_delivered_before_it_is_due(kit: &BrokerKit) {
-    let queue = kit.queue();
+    let queue = kit.made().await;
     // Opened before: that may take longer than the message has to wait.
     let mut consumer = kit.consumer(&queue).await;
     let due = kit.now() + SOON;
     kit.send(vec![Outgoing::new(message("x"), &queue).deliver_at(due)]).await;
-    kit.none(&mut consumer, "the message is not due").await;
-    kit.pass(AFTER).await;
-    let delivery = kit.one(&mut consumer).await;
+    let early = kit.watch_out(&mut consumer).await;
+    let delivery = match early {
+        // A slow machine may have taken its time.
+        Some(delivery) => delivery,
+        None => {
+            kit.pass(AFTER).await;
+            kit.one(&mut consumer).await
+        }
+    };
     assert!(kit.now() >= due, "it was delivered {:?} before it was due", due.since(kit.now()));
     assert!(!delivery.redelivered, "a delayed message's first delivery is not redelivered");
     delivery.ack().await.expect("a held delivery is acknowledged");
@@ -55,7 +61,7 @@ pub(super) async fn a_message_due_in_the_past_is_delivered_at_once(kit: &BrokerK
 }
 
 pub(super) async fn delayed_messages_come_when_they_are_due(kit: &BrokerKit) {
-    let queue = kit.queue();
+    let queue = kit.made().await;
     // Opened before: that may take longer than the first has to wait.
     let mut consumer = kit.consumer(&queue).await;
     let start = kit.now();
