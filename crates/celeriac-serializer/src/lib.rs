@@ -2,7 +2,8 @@
 //!
 //! A [`Serializer`] turns values into bytes and back, and joins and splits bytes it has made without knowing what is in
 //! them, so that a task's [`Body`] can be routed and a chain can put a result in front of the arguments. [`Serializers`]
-//! finds one by name or content type and refuses what is not accepted. [`Compression`] is what may come on top.
+//! finds one by name or content type and refuses what is not accepted. [`Compression`] is what may come on top. [`record`](mod@record) is the form that
+//! Celery's result backends keep results in.
 //!
 //! It is not a general serialization library: JSON here is kombu's JSON, bytes and dates included.
 //!
@@ -34,6 +35,8 @@ mod error;
 mod json;
 #[cfg(feature = "msgpack")]
 mod msgpack;
+#[cfg(feature = "json")]
+pub mod record;
 mod registry;
 mod serializer;
 #[cfg(feature = "yaml")]

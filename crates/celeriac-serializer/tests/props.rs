@@ -1,4 +1,4 @@
-//! Properties: every value survives every format, and no bytes can do harm.
+//! Properties: every value survives every format, every record of a task too, and no bytes can do harm.
 
 #![cfg(test)]
 
@@ -134,5 +134,115 @@ proptest! {
         let ours = Json.decode_value(&text).unwrap();
         let data = Json.to_bytes(&ours).unwrap();
         prop_assert_eq!(Json.decode_value(&data).unwrap(), ours);
+    }
+}
+
+#[cfg(all(feature = "json", feature = "msgpack"))]
+mod records {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use celeriac_core::{ContentType, Payload, ResultTuple, TaskId, TaskMeta, TaskState, Timestamp};
+    use celeriac_serializer::{Json, Msgpack, SerializerExt as _, record};
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::value;
+
+    fn result() -> impl Strategy<Value = Option<Payload>> {
+        let of = |content_type: ContentType, data: Vec<u8>| Some(Payload { content_type, data: data.into() });
+        prop_oneof![
+            Just(None),
+            value().prop_map(move |value| of(ContentType::JSON, Json.to_bytes(&value).unwrap())),
+            value().prop_map(move |value| of(ContentType::MSGPACK, Msgpack.to_bytes(&value).unwrap())),
+            vec(any::<u8>(), 0..9).prop_map(move |data| of(ContentType::JSON, data)),
+            vec(any::<u8>(), 0..9).prop_map(move |data| of(ContentType::MSGPACK, data)),
+            vec(any::<u8>(), 0..99).prop_map(move |data| of(ContentType::BINCODE, data)),
+        ]
+        .prop_filter("blanks around JSON are not kept", |result| {
+            result.as_ref().is_none_or(|payload| payload.data.trim_ascii() == payload.data)
+        })
+    }
+
+    fn meta() -> impl Strategy<Value = TaskMeta> {
+        let id = || vec(any::<char>(), 1..30).prop_map(String::from_iter);
+        let state = prop_oneof![Just("SUCCESS"), Just("FAILURE"), Just("PROGRESS"), Just("É\"")];
+        let family = (option::of(vec(id(), 0..3)), option::of(id()), option::of(id()));
+        let extended = vec((any::<String>(), value()), 0..3);
+        (id(), state, result(), option::of(any::<String>()), family, option::of(0..4_000_000_000_000_000_i64), extended)
+            .prop_map(|(id, state, result, traceback, (children, group, parent), date, extended)| {
+                let mut meta = TaskMeta::new(TaskId::new(id).unwrap(), state.into());
+                let is_null = |payload: &Payload| matches!(&*payload.data, b"null" | b"\xc0");
+                // What ended well has a value, and no other state has null for one.
+                meta.result = match result {
+                    None if meta.state == TaskState::Success => {
+                        Some(Payload { content_type: ContentType::JSON, data: "null".into() })
+                    }
+                    Some(payload) if meta.state != TaskState::Success && is_null(&payload) => None,
+                    result => result,
+                };
+                meta.traceback = traceback;
+                meta.children = children
+                    .map(|ids| ids.into_iter().map(|id| ResultTuple { id, parent: None, children: None }).collect());
+                meta.date_done = date.map(Timestamp::from_micros);
+                meta.group_id = group.map(|id| id.parse().unwrap());
+                meta.parent_id = parent.map(|id| id.parse().unwrap());
+                meta.extended = extended.into_iter().collect();
+                meta
+            })
+    }
+
+    /// Records that Python wrote, with one byte changed or cut short.
+    fn damaged() -> impl Strategy<Value = Vec<u8>> {
+        let cases: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../../tests/vectors/results_redis.json")).unwrap();
+        let bytes = |case: &serde_json::Value| Some(STANDARD.decode(case["value_b64"].as_str()?).unwrap());
+        let whole = cases.iter().filter_map(bytes).collect::<Vec<_>>();
+        (prop::sample::select(whole), any::<prop::sample::Index>(), any::<u8>(), any::<bool>()).prop_map(
+            |(mut data, index, byte, is_cut)| {
+                let at = index.index(data.len());
+                if is_cut {
+                    data.truncate(at);
+                } else if let Some(changed) = data.get_mut(at) {
+                    *changed = byte;
+                }
+                data
+            },
+        )
+    }
+
+    /// Everything that reads bytes, on these bytes.
+    fn read_all(data: &[u8]) {
+        let Ok(meta) = record::decode(None, data, 1 << 20) else { return };
+        let mut out = Vec::new();
+        record::encode(&meta, &mut out).unwrap();
+        assert_eq!(record::decode(None, &out, 0).unwrap().state, meta.state);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_record_survives(meta in meta()) {
+            let mut data = Vec::new();
+            record::encode(&meta, &mut data).unwrap();
+            prop_assert_eq!(&record::decode(None, &data, 0).unwrap(), &meta);
+            prop_assert_eq!(&record::decode(Some(&meta.task_id), &data, 0).unwrap(), &meta);
+        }
+
+        #[test]
+        fn no_bytes_do_harm(data in vec(any::<u8>(), 0..200)) {
+            read_all(&data);
+        }
+
+        #[test]
+        fn no_text_does_harm(data in r#"\{("(body|headers|properties|celeriac|status|task_id|result)": ?("a\\?"|[0-9]|null|\{\}|\[1, 2\]|[{}\[\],:" ]),? ?){0,4}\}?"#) {
+            read_all(data.as_bytes());
+        }
+
+        #[test]
+        fn no_damage_does_harm(data in damaged()) {
+            read_all(&data);
+        }
     }
 }

@@ -77,9 +77,9 @@ pub(crate) fn decode(
 ) -> Result<(TaskId, TaskState, Option<Payload>)> {
     let data = decompressed(data, max_bytes)?;
     let plain = data.trim_ascii_start();
-    let (format, content_type, data): (&dyn Serializer, _, _) = match plain.first() {
-        Some(b'[') => (&Json, ContentType::JSON, plain),
-        Some(0x90..=0x9f | 0xdc | 0xdd) => (&Msgpack, ContentType::MSGPACK, &*data),
+    let (format, data): (&dyn Serializer, _) = match plain.first() {
+        Some(b'[') => (&Json, plain),
+        Some(0x90..=0x9f | 0xdc | 0xdd) => (&Msgpack, &*data),
         _ => return Err(Error::unsupported(operation, "a part of a chord is neither in JSON nor in msgpack")),
     };
     let malformed = || Error::malformed(operation, "a part of a chord is no list of a task, its state and its result");
@@ -90,7 +90,7 @@ pub(crate) fn decode(
         _ => Err(malformed()),
     };
     let (id, state) = (text(id)?.parse()?, TaskState::from(text(state)?.as_str()));
-    let result = payload(&state, format, content_type, result);
+    let result = payload(&state, format, result);
     Ok((id, state, result))
 }
 

@@ -4,5 +4,4 @@ mod captured;
 mod envelopes;
 mod handing_back;
 mod props;
-mod records;
 mod strangers;

@@ -6,8 +6,6 @@ use serde_json::Value;
 
 pub(super) const ENVELOPES: &str = include_str!("../../../../../tests/vectors/redis_envelopes.json");
 pub(super) const STRANGERS: &str = include_str!("../../../../../tests/vectors/foreign_interop_redis.json");
-pub(super) const RESULTS: &str = include_str!("../../../../../tests/vectors/results_redis.json");
-pub(super) const FOREIGN_RESULTS: &str = include_str!("../../../../../tests/vectors/foreign_interop_results.json");
 const CANVAS: &str = include_str!("../../../../../tests/vectors/canvas_redis.json");
 const RETRIES: &str = include_str!("../../../../../tests/vectors/retry_republish.json");
 

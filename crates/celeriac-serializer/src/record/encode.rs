@@ -3,51 +3,44 @@
 use std::io::Write as _;
 
 use celeriac_core::{ContentType, Payload, Result, ResultTuple, TaskMeta, Value};
-use celeriac_serializer::{Json, Msgpack, Serializer, SerializerExt as _, Serializers};
 use serde::de::IgnoredAny;
 
-use super::{FIELDS, YAML_START, enclosed};
-use crate::wire::json::{push_text, push_text_or_null, push_value};
+use super::{FIELDS, YAML_START, enclosed, other_format};
+use crate::json::write::{Flavour, push_str};
+use crate::{Json, Serializer, SerializerExt as _};
 
 /// About what a record takes beside its result.
 const ROOM: usize = 320;
 
-/// Appends the record in the format of its result: JSON, msgpack or YAML, with the result's own bytes in it. A result in any other format,
-/// or whose bytes are not of the format they claim, goes [enclosed] into JSON.
+/// Appends the record in the format of its result: JSON, msgpack or YAML, with the result's own bytes in it. Tells which.
+///
+/// A result in any other format, or whose bytes are not of the format they claim, goes into JSON as
+/// `{"__celeriac__": {"content_type": "...", "data": "<base64>"}}`: Python sees that object, [`decode`](super::decode()) the result.
 ///
 /// In JSON and msgpack `status` comes first, so that a script finds it: `{"status": "SUCCESS"` to the letter, or a map's header, then the
 /// texts `status` and `SUCCESS`. In YAML it does too, behind `--- {? "status" : `.
 ///
 /// # Errors
-/// If the format cannot hold the record; none of them is known to.
+/// If the format cannot hold the record; none of them is known to. Part of it may have been appended.
 ///
 /// # Wire format
 /// `celery/backends/base.py::_get_result_meta` (celery 5.7), in that order of keys, then `task_id` as `celery/backends/base.py::
 /// KeyValueStoreBackend._store_result` adds it.
-pub(crate) fn encode(meta: &TaskMeta, out: &mut Vec<u8>) -> Result<()> {
+pub fn encode(meta: &TaskMeta, out: &mut Vec<u8>) -> Result<ContentType> {
     match &meta.result {
-        None => push_json(meta, out, |out| out.extend_from_slice(b"null")),
+        None => push_json(meta, out, |out| out.extend_from_slice(b"null"))?,
         Some(Payload { content_type, data }) if *content_type == ContentType::JSON && is_json(data) => {
-            push_json(meta, out, |out| out.extend_from_slice(data));
+            push_json(meta, out, |out| out.extend_from_slice(data))?;
         }
-        Some(Payload { content_type, data }) if *content_type == ContentType::MSGPACK && is_msgpack(data) => {
-            return push_joined(meta, &Msgpack, data, out);
-        }
-        Some(Payload { content_type, data }) if *content_type == ContentType::YAML => {
-            // Compiled in, or not.
-            if let Ok(yaml) = Serializers::new().by_name("yaml")
-                && yaml.decode_value(data).is_ok()
-            {
-                out.extend_from_slice(YAML_START);
-                return push_joined(meta, yaml.as_ref(), data, out);
+        Some(payload) => match other_format(&payload.content_type) {
+            Some(format) if is_whole(format, &payload.data) => {
+                push_joined(meta, format, &payload.data, out)?;
+                return Ok(format.content_type());
             }
-            push_json(meta, out, |out| {
-                enclosed::push(out, &Payload { content_type: ContentType::YAML, data: data.clone() })
-            });
-        }
-        Some(other) => push_json(meta, out, |out| enclosed::push(out, other)),
+            _ => push_json(meta, out, |out| enclosed::push(out, payload))?,
+        },
     }
-    Ok(())
+    Ok(ContentType::JSON)
 }
 
 /// Whether the bytes may stand in a record as they are. They are not ours: what is no value would break the record, or change it.
@@ -55,11 +48,16 @@ fn is_json(data: &[u8]) -> bool {
     std::str::from_utf8(data).is_ok() && Json.from_bytes::<IgnoredAny>(data).is_ok() && !enclosed::looks_so(data)
 }
 
-fn is_msgpack(data: &[u8]) -> bool {
-    Msgpack.from_bytes::<IgnoredAny>(data).is_ok()
+fn is_whole(format: &dyn Serializer, data: &[u8]) -> bool {
+    if format.content_type() == ContentType::YAML {
+        // Its values are read when they are joined.
+        format.decode_value(data).is_ok()
+    } else {
+        format.from_bytes::<IgnoredAny>(data).is_ok()
+    }
 }
 
-fn push_json(meta: &TaskMeta, out: &mut Vec<u8>, push_result: impl FnOnce(&mut Vec<u8>)) {
+fn push_json(meta: &TaskMeta, out: &mut Vec<u8>, push_result: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
     out.reserve(ROOM + meta.result.as_ref().map_or(0, |payload| payload.data.len()));
     out.extend_from_slice(b"{\"status\": ");
     push_text(out, meta.state.as_str());
@@ -70,7 +68,7 @@ fn push_json(meta: &TaskMeta, out: &mut Vec<u8>, push_result: impl FnOnce(&mut V
     out.extend_from_slice(b", \"children\": ");
     match &meta.children {
         Some(children) if children.is_empty() => out.extend_from_slice(b"[]"),
-        children => push_value(out, &children_value(children.as_deref())),
+        children => Json.encode_value(&children_value(children.as_deref()), out)?,
     }
     out.extend_from_slice(b", \"date_done\": ");
     match meta.date_done {
@@ -86,11 +84,23 @@ fn push_json(meta: &TaskMeta, out: &mut Vec<u8>, push_result: impl FnOnce(&mut V
     }
     for (name, value) in extended(meta) {
         push_key(out, name);
-        push_value(out, value);
+        Json.encode_value(value, out)?;
     }
     push_key(out, "task_id");
     push_text(out, &meta.task_id);
     out.push(b'}');
+    Ok(())
+}
+
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    push_str(out, text, Flavour::Json);
+}
+
+fn push_text_or_null(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => push_text(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 fn push_key(out: &mut Vec<u8>, name: &str) {
@@ -109,6 +119,9 @@ fn children_value(children: Option<&[ResultTuple]>) -> Value {
 }
 
 fn push_joined(meta: &TaskMeta, format: &dyn Serializer, result: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    if format.content_type() == ContentType::YAML {
+        out.extend_from_slice(YAML_START);
+    }
     let text = |text: Option<&str>| text.map_or(Value::Null, Value::from);
     let mut fields = vec![
         ("traceback", text(meta.traceback.as_deref())),

@@ -2,12 +2,15 @@
 //!
 //! It stands there as `{"__celeriac__": {"content_type": "...", "data": "<base64>"}}`. Python sees that object; Celeriac sees the result.
 
+use std::io::Write as _;
+
 use base64::Engine as _;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use celeriac_core::Payload;
-use celeriac_serializer::{Json, Serializer as _, SerializerExt as _};
 
-use crate::wire::json::{push_base64, push_text};
+use crate::json::write::{Flavour, push_str};
+use crate::{Json, Serializer as _, SerializerExt as _};
 
 /// How such an object begins, to the letter: a result of the user's that begins so is enclosed too.
 const START: &[u8] = b"{\"__celeriac__\": ";
@@ -15,10 +18,9 @@ const START: &[u8] = b"{\"__celeriac__\": ";
 pub(super) fn push(out: &mut Vec<u8>, payload: &Payload) {
     out.extend_from_slice(START);
     out.extend_from_slice(b"{\"content_type\": ");
-    push_text(out, &payload.content_type);
-    out.extend_from_slice(b", \"data\": \"");
-    push_base64(out, &payload.data);
-    out.extend_from_slice(b"\"}}");
+    push_str(out, &payload.content_type, Flavour::Json);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, ", \"data\": \"{}\"}}}}", Base64Display::new(&payload.data, &STANDARD));
 }
 
 /// Whether bare JSON would be taken for an enclosed result.

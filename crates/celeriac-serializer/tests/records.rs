@@ -1,20 +1,47 @@
-//! Records of tasks: Python's, and our own.
+//! Records of tasks: Python's, captured from Celery 5.7 (`tests/vectors/` of the workspace), and our own.
 
+#![cfg(test)]
+#![cfg(all(feature = "json", feature = "msgpack", feature = "yaml", feature = "zlib", feature = "zstd"))]
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use celeriac_core::{
     ContentType, ErrorKind, Payload, ResultTuple, TaskFailure, TaskId, TaskMeta, TaskState, Timestamp, Value,
 };
+use celeriac_serializer::record::{decode, encode};
 use celeriac_serializer::{Compression, Json, SerializerExt as _, Serializers};
 use serde_json::Value as Case;
 
-use super::captured::{FOREIGN_RESULTS, RESULTS, bytes, case, cases, json};
-use crate::wire::meta::{decode, encode};
-
+const RESULTS: &str = include_str!("../../../tests/vectors/results_redis.json");
+const FOREIGN_RESULTS: &str = include_str!("../../../tests/vectors/foreign_interop_results.json");
 const LIMIT: usize = 1 << 20;
+
+/// The cases of one file.
+fn cases(file: &str) -> Vec<Case> {
+    serde_json::from_str(file).unwrap()
+}
+
+/// The case `name` of a file.
+fn case(file: &str, name: &str) -> Case {
+    cases(file).into_iter().find(|case| case["name"] == name).unwrap_or_else(|| panic!("no case `{name}`"))
+}
+
+/// The bytes that were stored; `None` if the case has none.
+fn bytes(case: &Case) -> Option<Vec<u8>> {
+    Some(STANDARD.decode(case["value_b64"].as_str()?).unwrap())
+}
+
+fn json(data: &[u8]) -> Case {
+    serde_json::from_slice(data).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(data)))
+}
 
 fn encoded(meta: &TaskMeta) -> Vec<u8> {
     let mut out = Vec::new();
-    encode(meta, &mut out).unwrap();
+    let format = encode(meta, &mut out).unwrap();
+    let read = decode(None, &out, LIMIT).unwrap().result;
+    // Which is that of its result, or JSON.
+    assert!(format == ContentType::JSON || read.is_some_and(|payload| payload.content_type == format), "{format}");
     out
 }
 

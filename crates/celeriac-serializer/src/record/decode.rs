@@ -4,39 +4,38 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use celeriac_core::{ContentType, Error, Payload, Result, ResultTuple, TaskId, TaskMeta, TaskState, Value};
-use celeriac_serializer::{Compression, Json, Msgpack, Serializer, Serializers};
 
-use super::{COMPRESSED, enclosed};
+use super::{COMPRESSED, enclosed, other_format};
+use crate::{Compression, Json, Serializer};
 
 const FETCH: &str = "fetch result";
 
-/// Reads the record stored under `expected`, or one that names its task itself; decompresses to at most `max_bytes`.
+/// Reads the record stored under the id `expected`, or without one a record that names its task itself; decompresses to at most `max_bytes`.
 ///
-/// JSON and msgpack are told by their first byte, compression by its mark; whatever else comes is read as YAML, if that is compiled in.
+/// JSON and msgpack are told by their first byte, compression by its mark; whatever else comes is read as YAML.
 /// Keys may come in any order; those that are not the record's own go to [`TaskMeta::extended`]. What only informs and cannot be read counts
 /// as absent: traceback, children, date and family.
 ///
 /// # Errors
-/// All name the task. `Malformed` if there is no record in the data, or one without a state; `TooLarge` if it would be larger than
-/// `max_bytes`; `Unsupported` if its format or compression is not compiled in.
+/// All name the task, if it was given. [`ErrorKind::Malformed`](celeriac_core::ErrorKind::Malformed) if there is no record in the data, or one without a state;
+/// [`ErrorKind::TooLarge`](celeriac_core::ErrorKind::TooLarge) if it would be larger than `max_bytes` decompressed;
+/// [`ErrorKind::Unsupported`](celeriac_core::ErrorKind::Unsupported) if its format or compression is not compiled in.
 ///
 /// # Wire format
 /// `celery/backends/base.py::meta_from_decoded`, `decompress_payload` (celery 5.7).
-pub(crate) fn decode(expected: Option<&TaskId>, data: &[u8], max_bytes: usize) -> Result<TaskMeta> {
+pub fn decode(expected: Option<&TaskId>, data: &[u8], max_bytes: usize) -> Result<TaskMeta> {
     let read = || {
         let data = decompressed(data, max_bytes)?;
         let plain = data.trim_ascii_start();
-        match plain.first() {
-            Some(b'{') => read(expected, &Json, ContentType::JSON, plain),
-            Some(0x80..=0x8f | 0xde | 0xdf) => read(expected, &Msgpack, ContentType::MSGPACK, &data),
-            _ => match Serializers::new().by_name("yaml") {
-                Ok(yaml) => read(expected, yaml.as_ref(), ContentType::YAML, &data),
-                Err(_) => Err(Error::unsupported(
-                    FETCH,
-                    "it is neither JSON nor msgpack, and YAML needs the cargo feature `yaml`",
-                )),
-            },
-        }
+        let (content_type, without) = match plain.first() {
+            Some(b'{') => return read(expected, &Json, plain),
+            Some(0x80..=0x8f | 0xde | 0xdf) => {
+                (ContentType::MSGPACK, "it is not JSON, and msgpack needs the cargo feature `msgpack`")
+            }
+            _ => (ContentType::YAML, "it is neither JSON nor msgpack, and YAML needs the cargo feature `yaml`"),
+        };
+        let format = other_format(&content_type).ok_or_else(|| Error::unsupported(FETCH, without))?;
+        read(expected, format, &data)
     };
     read().map_err(|error| {
         let task = expected.map_or_else(|| "a task".to_owned(), |id| format!("task `{id}`"));
@@ -44,11 +43,11 @@ pub(crate) fn decode(expected: Option<&TaskId>, data: &[u8], max_bytes: usize) -
     })
 }
 
-/// The data, without the compression that Celery may have put it in.
+/// The data of a record, or of what is kept beside records, without the compression that Celery may have put it in.
 ///
 /// # Errors
-/// As [`decode`].
-pub(crate) fn decompressed(data: &[u8], max_bytes: usize) -> Result<Cow<'_, [u8]>> {
+/// As [`decode`]; none names a task.
+pub fn decompressed(data: &[u8], max_bytes: usize) -> Result<Cow<'_, [u8]>> {
     let Some(rest) = data.strip_prefix(COMPRESSED) else { return Ok(Cow::Borrowed(data)) };
     let end = memchr::memchr(0, rest).ok_or_else(|| malformed("the compression is not named"))?;
     let (name, stream) = rest.split_at(end);
@@ -60,12 +59,7 @@ fn malformed(why: &'static str) -> Error {
     Error::malformed(FETCH, why)
 }
 
-fn read(
-    expected: Option<&TaskId>,
-    format: &dyn Serializer,
-    content_type: ContentType,
-    data: &[u8],
-) -> Result<TaskMeta> {
+fn read(expected: Option<&TaskId>, format: &dyn Serializer, data: &[u8]) -> Result<TaskMeta> {
     let mut state = None;
     let mut result = None;
     let mut named = None;
@@ -94,7 +88,7 @@ fn read(
     }
     meta.state = state.ok_or_else(|| malformed("it has no `status`"))?;
     meta.task_id = expected.cloned().or(named).ok_or_else(|| malformed("it has no `task_id`"))?;
-    meta.result = result.and_then(|raw| payload(&meta.state, format, content_type, &raw));
+    meta.result = result.and_then(|raw| payload(&meta.state, format, &raw));
     Ok(meta)
 }
 
@@ -106,14 +100,13 @@ fn children(value: &Value) -> Option<Vec<ResultTuple>> {
     value.as_list()?.iter().map(ResultTuple::from_value).collect()
 }
 
+/// The result of a task in `state` that stands in a record, in its format.
+///
 /// A success without a value returned nothing, Python's `None`; any other state without one has no result.
-pub(crate) fn payload(
-    state: &TaskState,
-    format: &dyn Serializer,
-    content_type: ContentType,
-    raw: &[u8],
-) -> Option<Payload> {
+#[must_use]
+pub fn payload(state: &TaskState, format: &dyn Serializer, raw: &[u8]) -> Option<Payload> {
     const NULL: usize = "null".len();
+    let content_type = format.content_type();
     if content_type == ContentType::JSON
         && let Some(payload) = enclosed::read(raw)
     {
