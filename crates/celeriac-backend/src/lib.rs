@@ -39,7 +39,7 @@ pub trait ResultBackend: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The address that workers send results to, for backends that receive them as messages (Celery's `rpc://`). Goes into the
-    /// `reply_to` of every task sent.
+    /// `reply_to` of every task sent, and from there into [`StoreResult::reply_to`]; a result without one goes nowhere.
     fn reply_to(&self) -> Option<RoutingKey> {
         None
     }
@@ -109,7 +109,8 @@ pub trait Watch: fmt::Debug + Send + 'static {
 pub struct BackendCapabilities {
     /// Records survive the restart of the store.
     pub durable: bool,
-    /// Any number of processes may read one result, and read it twice. Not so where results are messages.
+    /// Any number of handles may read one result, as soon as it is stored. Not so where results are messages: they come to the handle whose
+    /// [`reply_to`](ResultBackend::reply_to) they were sent to, some time after they were stored, in the order of storing.
     pub shared: bool,
 }
 

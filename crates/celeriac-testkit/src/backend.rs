@@ -3,6 +3,7 @@
 mod closing;
 mod ending;
 mod kit;
+mod messages;
 mod records;
 mod states;
 mod watching;
@@ -177,7 +178,7 @@ suite! { ($) backend, BackendBehaviour,
         "no final record is missed, whether it is stored before, while or after `watch` is called";
     watching::a_slow_watch_sees_the_newest:
         "whoever is slow sees the newest record";
-    watching::two_watches_see_the_same needs shared:
+    watching::two_watches_see_the_same:
         "a task may be watched more than once";
     watching::a_watch_sees_its_own_task_only:
         "a watch yields no other task's records";
@@ -205,6 +206,14 @@ suite! { ($) backend, BackendBehaviour,
         "`sweep` deletes the records that have expired and tells how many, or 0 where they go by themselves";
     ending::storing_again_renews_the_expiry:
         "the expiry of a record counts from its own storing";
+
+    // Results as messages.
+    messages::the_address_of_a_handle_stays_the_same without shared:
+        "`reply_to` names where the results of a handle go, always the same";
+    messages::a_result_without_address_goes_nowhere without shared:
+        "a result without an address goes nowhere, and that is no error";
+    messages::a_result_comes_to_its_address_alone without shared:
+        "what is stored through one handle comes to the handle it is addressed to, and to no other; that its reader is gone is no error";
 
     // Closing.
     closing::close_ends_a_pending_watch:

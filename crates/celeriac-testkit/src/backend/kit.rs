@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_backend::{ResultBackend, Watch};
+use celeriac_backend::{Result, ResultBackend, Watch};
 use celeriac_core::{ContentType, Payload, StoreResult, TaskId, TaskMeta, TaskState};
 use tokio::time::timeout;
 
@@ -20,6 +20,43 @@ pub struct BackendKit {
 impl fmt::Debug for BackendKit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackendKit").field("backend", &self.backend).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Stores records, as the worker does to whom the backend's `reply_to` was sent.
+#[derive(Clone)]
+pub(super) struct Storer {
+    backend: Arc<dyn ResultBackend>,
+    patience: Duration,
+}
+
+impl Storer {
+    /// Stores. Where results are messages they may be on their way still.
+    pub(super) async fn send(&self, mut batch: Vec<StoreResult>) -> Result<()> {
+        for result in &mut batch {
+            result.reply_to = self.backend.reply_to();
+        }
+        self.backend.store(batch).await
+    }
+
+    /// Stores, so that it can be fetched.
+    pub(super) async fn store(&self, batch: Vec<StoreResult>) {
+        self.send(batch).await.expect("an open backend stores, and a write that may not happen is no error");
+        self.arrived().await;
+    }
+
+    /// Waits until all that was stored can be fetched. Messages come in the order in which they were stored, so another one is sent after them.
+    pub(super) async fn arrived(&self) {
+        if self.backend.capabilities().shared {
+            return;
+        }
+        let id = TaskId::random();
+        let last = StoreResult::new(record(&id, TaskState::Success, "the last one"));
+        self.send(vec![last]).await.expect("an open backend stores");
+        let mut watch = self.backend.watch(&id).await.expect("an open backend watches");
+        let came = timeout(self.patience, watch.next()).await;
+        came.expect("what was stored arrives").expect("a watch of an open backend yields records");
+        self.backend.forget(&[id]).await.expect("a record is forgotten");
     }
 }
 
@@ -60,13 +97,18 @@ impl BackendKit {
         self.harness.quiet()
     }
 
-    /// Stores one record for ever.
+    pub(super) fn storer(&self) -> Storer {
+        Storer { backend: Arc::clone(&self.backend), patience: self.patience() }
+    }
+
+    /// Stores one record for ever, so that it can be fetched.
     pub(super) async fn store(&self, meta: TaskMeta) {
         self.store_all(vec![StoreResult::new(meta)]).await;
     }
 
+    /// Stores, so that it can be fetched.
     pub(super) async fn store_all(&self, batch: Vec<StoreResult>) {
-        self.backend.store(batch).await.expect("an open backend stores, and a write that may not happen is no error");
+        self.storer().store(batch).await;
     }
 
     /// The record of `id`, if any.

@@ -1,7 +1,5 @@
 //! Which record may replace which.
 
-use std::sync::Arc;
-
 use celeriac_core::{StoreResult, TaskId, TaskState};
 
 use super::kit::{BackendKit, data, record};
@@ -72,13 +70,14 @@ pub(super) async fn of_competing_ends_a_success_stays(kit: &BackendKit) {
         let storers: Vec<_> = states
             .into_iter()
             .map(|state| {
-                let (backend, result) = (Arc::clone(&kit.backend), StoreResult::new(record(&id, state, "x")));
-                tokio::spawn(async move { backend.store(vec![result]).await })
+                let (storer, result) = (kit.storer(), StoreResult::new(record(&id, state, "x")));
+                tokio::spawn(async move { storer.send(vec![result]).await })
             })
             .collect();
         for storer in storers {
             storer.await.expect("`store` does not panic").expect("a write that may not happen is no error");
         }
+        kit.storer().arrived().await;
         let found = kit.fetch(&id).await.expect("the record is stored");
         assert_eq!(found.state, TaskState::Success, "whichever came first, the success stays");
     }

@@ -1,6 +1,5 @@
 //! Waiting for results.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_core::{StoreResult, TaskId, TaskState};
@@ -34,7 +33,7 @@ pub(super) async fn a_watch_sees_what_is_stored_later(kit: &BackendKit) {
 pub(super) async fn no_final_record_is_missed(kit: &BackendKit) {
     for round in 0..200_u64 {
         let id = TaskId::random();
-        let (backend, ended) = (Arc::clone(&kit.backend), StoreResult::new(record(&id, TaskState::Success, "end")));
+        let (storer, ended) = (kit.storer(), StoreResult::new(record(&id, TaskState::Success, "end")));
         let started = StoreResult::new(record(&id, TaskState::Started, "start"));
         // The one or the other first, by a little more or less.
         let (store_after, watch_after) = (round % 7, round % 5);
@@ -42,8 +41,8 @@ pub(super) async fn no_final_record_is_missed(kit: &BackendKit) {
             for _ in 0..store_after {
                 tokio::task::yield_now().await;
             }
-            backend.store(vec![started]).await.expect("an open backend stores");
-            backend.store(vec![ended]).await.expect("an open backend stores");
+            storer.send(vec![started]).await.expect("an open backend stores");
+            storer.send(vec![ended]).await.expect("an open backend stores");
         });
         for _ in 0..watch_after {
             tokio::task::yield_now().await;
@@ -100,9 +99,9 @@ pub(super) async fn a_dropped_next_loses_no_record(kit: &BackendKit) {
     let id = TaskId::random();
     let mut watch = kit.watch(&id).await;
     for n in 0..30_u64 {
-        let backend = Arc::clone(&kit.backend);
+        let storer = kit.storer();
         let result = StoreResult::new(record(&id, TaskState::PROGRESS, n.to_string()));
-        let storer = tokio::spawn(async move { backend.store(vec![result]).await });
+        let storer = tokio::spawn(async move { storer.send(vec![result]).await });
         // Dropped before, while or after the record is stored.
         let early = timeout(Duration::from_micros(n * 20), watch.next()).await.ok();
         storer.await.expect("`store` does not panic").expect("an open backend stores");
