@@ -25,7 +25,7 @@ pub(crate) fn run(project: &Project) -> Result {
     let fetch = Cmd::cargo(&["fetch", "--locked", "--quiet", "--target", host]);
     fetch.run(root).map_err(|error| format!("{error}\nif Cargo.lock is behind, run `cargo check` and commit it"))?;
     println!("setup: every dependency of Cargo.lock is here");
-    packages::programs(&["redis-server", "redis-sentinel"], &["redis-server", "redis-sentinel"], root)?;
+    packages::programs(&packages::servers(), root)?;
     python::peers(project)
 }
 

@@ -36,9 +36,9 @@
 //! [`serializer::BEHAVIOURS`] list all of them.
 //!
 //! # Real servers
-//! With the feature `servers`, the module `server` starts real ones for a test, each in a process of its own: to be killed, halted and
-//! started again, with passwords, TLS, replicas and sentinels. They have to be installed. The module `proxy` breaks connections to them
-//! between any two commands, or in the middle of one.
+//! With the feature `servers`, the module `server` starts real ones for a test, Redis and RabbitMQ, each in a process of its own: to be killed,
+//! halted and started again, with passwords, TLS, replicas and sentinels. They have to be installed. The module `proxy` breaks connections to them
+//! between any two commands or frames, or in the middle of one.
 //!
 //! [`BackendHarness`]: backend::BackendHarness
 //! [`Broker`]: celeriac_broker::Broker

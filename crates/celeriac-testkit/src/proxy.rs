@@ -2,9 +2,11 @@
 //!
 //! Needs the feature `servers`, and Unix.
 
+mod amqp;
 mod connection;
 mod faults;
 mod frames;
+mod resp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +19,14 @@ use tokio::task::JoinHandle;
 use crate::server::Port;
 use connection::accept;
 pub use faults::Cut;
-use faults::Shared;
+use faults::{Random, Shared};
 use frames::Protocol;
 
 /// Stands between clients and a server, and passes on what they say, until it is told to misbehave.
 ///
-/// It reads Redis's protocol, so that it knows where a command ends and which reply is whose. Commands are numbered over all connections
-/// together, in the order in which they come; so those of a client's greeting count too. Its tasks run on the runtime that it was started on,
+/// It reads Redis's protocol, so that it knows where a command ends and which reply is whose, or RabbitMQ's, so that it knows where a frame
+/// ends and what it is for. Commands are numbered over all connections together, in the order in which they come; so those of a client's
+/// greeting count too. Its tasks run on the runtime that it was started on,
 /// and end with it.
 ///
 /// # Examples
@@ -56,6 +59,15 @@ impl FaultProxy {
     /// If it cannot listen.
     pub async fn start(upstream: SocketAddr) -> Self {
         Self::of(Protocol::Resp, upstream).await
+    }
+
+    /// Starts a proxy for the RabbitMQ server at `upstream`, which speaks AMQP 0-9-1. Frames of the client's are commands, and frames of the
+    /// server's are replies, heartbeats too. What is no frame passes piece by piece, and so does all that follows it.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub async fn start_amqp(upstream: SocketAddr) -> Self {
+        Self::of(Protocol::Amqp, upstream).await
     }
 
     /// Starts a proxy for a server of another protocol, or of an encrypted one: each piece that is read from a client counts as a command,
@@ -101,10 +113,10 @@ impl FaultProxy {
         self.shared.state().cuts.push(cut);
     }
 
-    /// Cuts a connection at a random point of a command with the probability `per_mille` in a thousand, until [`FaultProxy::heal`]. The same
-    /// commands in the same order are cut at the same points.
+    /// Cuts a connection at a random point of a command with the probability `per_mille` in a thousand, until [`FaultProxy::heal`]; in AMQP,
+    /// of a reply with the same. The same commands in the same order are cut at the same points, and the same replies.
     pub fn cut_randomly(&self, seed: u64, per_mille: u32) {
-        self.shared.state().random = Some((fastrand::Rng::with_seed(seed), per_mille));
+        self.shared.state().random = Some(Random::new(seed, per_mille));
     }
 
     /// Refuses new connections until [`FaultProxy::heal`], as a machine does on which nobody listens. Connections that stand are left alone.
@@ -154,10 +166,17 @@ impl FaultProxy {
         self.shared.state().names.len() as u64
     }
 
-    /// The names of the commands that have come so far, in upper case, as they were numbered.
+    /// The names of the commands that have come so far, as they were numbered: Redis's in upper case; AMQP's are `basic.publish` and the
+    /// like, `header` and `body` of a message, `heartbeat`, and `protocol`, with which a client begins.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.shared.state().names.clone()
+    }
+
+    /// The names of the replies that have come so far, in AMQP, as they were numbered. Redis's have none.
+    #[must_use]
+    pub fn replies(&self) -> Vec<String> {
+        self.shared.state().replies.clone()
     }
 
     /// How many connections have been cut.

@@ -46,9 +46,10 @@ async fn a_connection_is_cut_at_each_point_of_each_command() {
     let (server, proxy) = pair().await;
     // What a cut at a command leaves: whether the server has done it, and whether the client knows.
     type At = fn(u64) -> Cut;
-    let points: [(At, bool, bool); 5] = [
+    let points: [(At, bool, bool); 6] = [
         (Cut::before, false, false),
         (Cut::inside, false, false),
+        (Cut::after, true, false),
         (Cut::before_reply, true, false),
         (Cut::inside_reply, true, false),
         (Cut::after_reply, true, true),
@@ -232,4 +233,15 @@ async fn a_protocol_that_it_does_not_know_passes_piece_by_piece() {
     assert!(client.command(&["INCR", "n"]).await.is_err());
     assert_eq!(server.command(&["GET", "n"]).await.text(), "2");
     assert_eq!((proxy.commands(), proxy.cuts()), (2, 1));
+}
+
+#[tokio::test]
+async fn what_is_no_amqp_passes_a_proxy_for_it() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start_amqp(server.address()).await;
+    let mut client = client(&proxy).await;
+    for n in 1..=3 {
+        assert_eq!(client.command(&["INCR", "n"]).await.unwrap(), Reply::Integer(n));
+    }
+    assert_eq!((proxy.names(), proxy.replies()), (vec![String::new(); 3], vec![String::new(); 3]));
 }

@@ -45,21 +45,24 @@ async fn a_dropped_server_leaves_neither_a_process_nor_a_folder() {
     assert!(!exists(pid) && !folder.exists());
 }
 
+/// Set in the process of a child.
+const CHILD: &str = "CELERIAC_TESTKIT_CHILD";
+
+/// Runs the test `name` again, in a process of its own.
+fn child(name: &str) -> Command {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", name, "--nocapture"]).env(CHILD, "").stdout(Stdio::piped()).kill_on_drop(true);
+    child
+}
+
 #[tokio::test]
 async fn a_server_dies_with_the_process_that_started_it() {
-    const CHILD: &str = "CELERIAC_TESTKIT_CHILD";
     if std::env::var_os(CHILD).is_some() {
         let server = RedisServer::start().await;
         println!("\nserver {} {}", server.address(), server.folder().display());
         return std::future::pending().await;
     }
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_server_dies_with_the_process_that_started_it", "--nocapture"])
-        .env(CHILD, "")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut child = child("a_server_dies_with_the_process_that_started_it").spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (address, folder): (SocketAddr, PathBuf) = loop {
         let line = lines.next_line().await.unwrap().expect("the child starts a server");
@@ -70,6 +73,17 @@ async fn a_server_dies_with_the_process_that_started_it() {
     assert!(RawRedis::connect(address).await.is_ok() && folder.exists());
     child.kill().await.unwrap();
     eventually(SOON, async || RawRedis::connect(address).await.is_err() && !folder.exists()).await;
+}
+
+#[tokio::test]
+async fn a_test_that_fails_shows_the_log_of_its_server() {
+    if std::env::var_os(CHILD).is_some() {
+        let _server = RedisServer::start().await;
+        panic!("as it must");
+    }
+    let ended = child("a_test_that_fails_shows_the_log_of_its_server").stderr(Stdio::piped()).output().await.unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && said.contains("Ready to accept connections"), "{said}");
 }
 
 #[tokio::test]

@@ -4,18 +4,37 @@ use std::path::Path;
 
 use crate::{Result, command::Cmd};
 
-/// Makes sure that every program is here, else installs Debian's `packages`.
-pub(super) fn programs(programs: &[&str], packages: &[&str], root: &Path) -> Result {
-    let missing: Vec<&str> =
-        programs.iter().copied().filter(|program| !Cmd::new(*program, &["--version"]).works(root)).collect();
+/// A program that tests start.
+pub(super) struct Program {
+    name: &'static str,
+    /// Succeeds if it can be started, and starts nothing that stays.
+    check: Cmd,
+    package: &'static str,
+}
+
+/// Redis and RabbitMQ.
+pub(super) fn servers() -> [Program; 3] {
+    let redis = |name| Program { name, check: Cmd::new(name, &["--version"]), package: name };
+    // Debian's scripts in /usr/sbin are for root only. None is asked for its version: `rabbitmq-server` would start a server, and
+    // `rabbitmqctl` leaves a daemon.
+    let all = r#"PATH="/usr/lib/rabbitmq/bin:$PATH"; command -v rabbitmq-server && command -v erl_call && erl +V"#;
+    let rabbit = Program { name: "rabbitmq-server", check: Cmd::new("sh", &["-c", all]), package: "rabbitmq-server" };
+    [redis("redis-server"), redis("redis-sentinel"), rabbit]
+}
+
+/// Makes sure that every program is here, else installs their Debian packages.
+pub(super) fn programs(programs: &[Program], root: &Path) -> Result {
+    let missing: Vec<&Program> = programs.iter().filter(|program| !program.check.works(root)).collect();
     if !missing.is_empty() {
-        install(packages, &missing.join(" and "), root)?;
-        if let Some(missing) = missing.iter().find(|program| !Cmd::new(**program, &["--version"]).works(root)) {
-            return Err(format!("{} installed, but `{missing} --version` does not work", packages.join(" ")).into());
+        let list = |field: fn(&Program) -> &'static str| missing.iter().copied().map(field).collect::<Vec<_>>();
+        let packages = list(|program| program.package);
+        install(&packages, &list(|program| program.name).join(" and "), root)?;
+        if let Some(missing) = missing.iter().find(|program| !program.check.works(root)) {
+            return Err(format!("{} installed, but `{}` does not work", packages.join(" "), missing.check).into());
         }
     }
     for program in programs {
-        println!("setup: {program} is here");
+        println!("setup: {} is here", program.name);
     }
     Ok(())
 }
@@ -40,11 +59,18 @@ pub(super) fn install(packages: &[&str], missing: &str, root: &Path) -> Result {
     Ok(())
 }
 
+/// Installs without starting what was installed: tests start servers of their own, and a port of this machine is not theirs to take. A
+/// policy that the machine has already is left as it is.
+const QUIETLY: &str = "policy=/usr/sbin/policy-rc.d; trap 'exit 1' HUP INT TERM; \
+    [ -e $policy ] || { trap 'rm -f $policy' EXIT; printf '#!/bin/sh\\nexit 101\\n' >$policy; chmod +x $policy; }; \
+    apt-get \"$@\"";
+
 fn apt(is_root: bool, arguments: &[&str]) -> Cmd {
-    // Another installation may be running.
-    let apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y", "-o", "DPkg::Lock::Timeout=300"];
     let before = if is_root { &[][..] } else { &["sudo", "-n"] };
-    let line = [before, &apt, &["--no-install-recommends"], arguments].concat();
+    let shell = ["env", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", QUIETLY, "apt-get"];
+    // Another installation may be running.
+    let options = ["-qq", "-y", "-o", "DPkg::Lock::Timeout=300", "--no-install-recommends"];
+    let line = [before, &shell, &options, arguments].concat();
     Cmd::new(line[0], &line[1..])
 }
 
@@ -54,8 +80,10 @@ mod tests {
 
     #[test]
     fn only_root_installs_without_sudo() {
-        let rest = "env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
-                    --no-install-recommends install a b";
+        let rest = format!(
+            "env DEBIAN_FRONTEND=noninteractive sh -c {QUIETLY} apt-get -qq -y -o DPkg::Lock::Timeout=300 \
+             --no-install-recommends install a b"
+        );
         assert_eq!(apt(true, &["install", "a", "b"]).to_string(), rest);
         assert_eq!(apt(false, &["install", "a", "b"]).to_string(), format!("sudo -n {rest}"));
     }

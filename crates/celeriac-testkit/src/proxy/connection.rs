@@ -10,8 +10,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::faults::{Fate, Point, Shared};
-use super::frames::{Frames, Protocol, name};
+use super::faults::{Fate, Point, Shared, Side};
+use super::frames::{Frames, Protocol};
 
 /// Commands whose replies are pushed, like the messages that follow.
 const SUBSCRIPTIONS: &[&str] =
@@ -127,48 +127,37 @@ struct Link<'a> {
 
 impl Link<'_> {
     async fn commands(&self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<End> {
-        let mut frames = Frames::new(self.shared.protocol);
-        let mut chunk = vec![0; CHUNK];
-        while self.read(from, &mut chunk, &mut frames).await? {
-            let mut passed = Vec::new();
-            let mut cut = None;
-            while let Some(frame) = frames.next() {
-                let fate = self.command(&frame);
-                match fate.map(|fate| fate.point) {
-                    Some(Point::Before) => cut = fate,
-                    Some(Point::Inside) => {
-                        passed.extend_from_slice(&frame[..frame.len() / 2]);
-                        cut = fate;
-                    }
-                    Some(Point::BeforeReply | Point::InsideReply | Point::AfterReply) | None => passed.extend(frame),
-                }
-                if cut.is_some() {
-                    break;
-                }
-            }
-            self.write(to, &passed).await?;
-            if let Some(fate) = cut {
-                return Ok(End::Cut(fate));
-            }
+        if let Some(fate) = self.pass_on(Side::Client, from, to).await? {
+            return Ok(End::Cut(fate));
         }
-        self.write(to, &frames.rest()).await?;
         to.shutdown().await?;
         // The server may still have something to say, and closes then.
         std::future::pending().await
     }
 
     async fn replies(&self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<End> {
+        let fate = self.pass_on(Side::Server, from, to).await?;
+        Ok(fate.map_or(End::Closed, End::Cut))
+    }
+
+    /// Passes on what `side` sends until it ends, or until the connection is to be cut.
+    async fn pass_on(&self, side: Side, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<Option<Fate>> {
         let mut frames = Frames::new(self.shared.protocol);
         let mut chunk = vec![0; CHUNK];
         while self.read(from, &mut chunk, &mut frames).await? {
             let mut passed = Vec::new();
             let mut cut = None;
             while let Some(frame) = frames.next() {
-                cut = self.reply(&frame);
+                let fate = match side {
+                    Side::Client => self.command(&frame),
+                    Side::Server => self.reply(&frame),
+                };
+                // A command may be one whose reply is to be cut.
+                cut = fate.filter(|fate| fate.point.side() == side);
                 let length = match cut.map(|fate| fate.point) {
-                    Some(Point::BeforeReply) => 0,
-                    Some(Point::InsideReply) => frame.len() / 2,
-                    Some(Point::Before | Point::Inside | Point::AfterReply) | None => frame.len(),
+                    Some(Point::Before | Point::BeforeReply) => 0,
+                    Some(Point::Inside | Point::InsideReply) => frame.len() / 2,
+                    Some(Point::After | Point::AfterReply) | None => frame.len(),
                 };
                 passed.extend_from_slice(&frame[..length]);
                 if cut.is_some() {
@@ -176,12 +165,12 @@ impl Link<'_> {
                 }
             }
             self.write(to, &passed).await?;
-            if let Some(fate) = cut {
-                return Ok(End::Cut(fate));
+            if cut.is_some() {
+                return Ok(cut);
             }
         }
         self.write(to, &frames.rest()).await?;
-        Ok(End::Closed)
+        Ok(None)
     }
 
     /// Reads what has come into `frames`; false at the end.
@@ -221,25 +210,29 @@ impl Link<'_> {
     }
 
     fn command(&self, frame: &[u8]) -> Option<Fate> {
-        let command = match self.shared.protocol {
-            Protocol::Resp => name(frame),
-            Protocol::Opaque => String::new(),
-        };
-        let cut = self.shared.state().command(&command);
-        let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
-        replies.subscribed |= SUBSCRIPTIONS.contains(&command.as_str());
-        replies.awaited.push_back(Awaited { command, cut });
+        let command = self.shared.protocol.name(frame);
+        let cut = self.shared.state().passes(Side::Client, &command);
+        if self.shared.protocol != Protocol::Amqp {
+            let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+            replies.subscribed |= SUBSCRIPTIONS.contains(&command.as_str());
+            replies.awaited.push_back(Awaited { command, cut });
+        }
         cut
     }
 
-    /// Says whose reply it is; where the connection is to be cut, if it is.
+    /// Where the connection is to be cut because of what the server sends, if it is.
     fn reply(&self, frame: &[u8]) -> Option<Fate> {
+        let protocol = self.shared.protocol;
+        if protocol == Protocol::Amqp {
+            return self.shared.state().passes(Side::Server, &protocol.name(frame));
+        }
+        // Whose reply is it?
         let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
         let pushed = match frame.first() {
-            Some(b'>') => Some(name(frame)),
+            Some(b'>') => Some(protocol.name(frame)),
             // Before version 3, those who have subscribed get what is pushed as a list.
             Some(b'*') if replies.subscribed => {
-                Some(name(frame)).filter(|name| [SUBSCRIPTIONS, MESSAGES].concat().contains(&name.as_str()))
+                Some(protocol.name(frame)).filter(|name| [SUBSCRIPTIONS, MESSAGES].concat().contains(&name.as_str()))
             }
             _ => None,
         };

@@ -1,148 +1,175 @@
-//! `Node`: what a Redis server and a sentinel have in common: a folder, a port, a configuration and a process.
+//! `Node`: what all servers have in common: a folder, ports, a process and its log.
 
-use std::io;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::process::Pid;
+
 use super::patience::Patience;
 use super::port::Port;
-use super::process::{Process, installed};
-use super::resp::{RawRedis, Reply};
+use super::process::Process;
 
-/// How many ports are tried.
-const PORTS_TRIED: usize = 20;
+/// How often a server is started with other ports.
+const ATTEMPTS: usize = 20;
 
-/// What Redis writes to its log if it cannot have its port.
-const PORT_TAKEN: &str = "Address already in use";
+/// How many lines of a log a failed test shows.
+const LINES_SHOWN: usize = 200;
 
-#[derive(Debug)]
-pub(super) struct Node {
-    program: PathBuf,
-    /// The password of the user `default`.
-    password: Option<String>,
-    // In this order: no process is left when its port and its folder are given up.
-    process: Mutex<Arc<Process>>,
-    port: Port,
-    folder: tempfile::TempDir,
+/// What servers of one kind have of their own.
+pub(super) trait Kind: Send + Sync {
+    /// What its log says if it cannot have a port.
+    const PORT_TAKEN: &'static str;
+
+    /// What is run. It logs to its standard output.
+    fn command(&self, folder: &Path, ports: &[Port]) -> Command;
+
+    /// Whether it, and no other, does what it is for.
+    fn serves(&self, folder: &Path, ports: &[Port]) -> impl Future<Output = bool> + Send;
 }
 
-impl Node {
-    /// Starts `program` in `folder` with what `config` says for a port, and what every node has.
-    pub(super) async fn start(
-        program: &str,
-        folder: tempfile::TempDir,
-        password: Option<String>,
-        config: impl Fn(u16) -> String,
-    ) -> Self {
-        let program = installed(program);
-        let mut tried = Vec::new();
-        while tried.len() < PORTS_TRIED {
-            let port = Port::reserve();
-            write_config(folder.path(), &config(port.number()));
-            let process = Arc::new(spawn(&program, folder.path()));
-            match until_it_answers(&process, folder.path()).await {
-                Ok(()) => return Self { program, password, process: Mutex::new(process), port, folder },
-                // A program that does not ask for reservations was faster. The ports tried stay reserved.
-                Err(log) if log.contains(PORT_TAKEN) => tried.push(port),
-                Err(log) => panic!("{} did not start; its log:\n{log}", program.display()),
-            }
+/// A server in a process, a folder and on ports of its own, all of which are given up when this is dropped. In a test that fails, its log
+/// is shown.
+#[derive(Debug)]
+pub(super) struct Node<K: Kind> {
+    kind: K,
+    // In this order: no process is left when its ports and its folder are given up.
+    /// `None` if another process of the test run has started it.
+    process: Option<Mutex<Arc<Process>>>,
+    ports: Vec<Port>,
+    folder: Folder,
+}
+
+/// Where a server is, and when that is removed.
+#[derive(Debug)]
+pub(super) enum Folder {
+    /// With the server.
+    OfOne(tempfile::TempDir),
+    /// With the process that is named, as the server is ended.
+    OfAll(PathBuf, Pid),
+}
+
+impl Folder {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::OfOne(folder) => folder.path(),
+            Self::OfAll(folder, _) => folder,
         }
-        panic!("{} found no free port in {PORTS_TRIED} attempts", program.display());
     }
 
-    /// Starts the process again, with the same port, folder and configuration.
+    fn owner(&self) -> Option<Pid> {
+        match self {
+            Self::OfOne(_) => None,
+            Self::OfAll(_, owner) => Some(*owner),
+        }
+    }
+}
+
+impl<K: Kind> Node<K> {
+    /// Has `configure` write to `folder` what a server on these ports reads, as many as `ports`, and starts it.
+    pub(super) async fn start(
+        kind: K,
+        folder: Folder,
+        ports: usize,
+        configure: impl Fn(&Path, &[Port]) + Send + Sync,
+    ) -> Self {
+        let mut tried = Vec::new();
+        while tried.len() < ATTEMPTS {
+            let ports: Vec<Port> = (0..ports).map(|_| Port::reserve()).collect();
+            configure(folder.path(), &ports);
+            let process = Arc::new(spawn(&kind, &folder, &ports));
+            match until_it_serves(&kind, &process, folder.path(), &ports).await {
+                Ok(()) => return Self { kind, process: Some(Mutex::new(process)), ports, folder },
+                // A program that does not ask for reservations was faster. The ports tried stay reserved.
+                Err(log) if log.contains(K::PORT_TAKEN) => tried.push(ports),
+                Err(log) => panic!("a server did not start; its log:\n{log}"),
+            }
+        }
+        panic!("a server found no free ports in {ATTEMPTS} attempts");
+    }
+
+    /// One that another process has started.
+    pub(super) fn of_another(kind: K, folder: Folder, ports: Vec<Port>) -> Self {
+        Self { kind, process: None, ports, folder }
+    }
+
+    /// Starts the process again, with the same ports, folder and configuration.
     pub(super) async fn restart(&self) {
         self.process().stop().await;
-        let process = Arc::new(spawn(&self.program, self.path()));
-        if let Err(log) = until_it_answers(&process, self.path()).await {
-            panic!("{} did not start again; its log:\n{log}", self.program.display());
+        let process = Arc::new(spawn(&self.kind, &self.folder, &self.ports));
+        if let Err(log) = until_it_serves(&self.kind, &process, self.folder(), &self.ports).await {
+            panic!("a server did not start again; its log:\n{log}");
         }
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = process;
+        *self.of_its_own().lock().unwrap_or_else(PoisonError::into_inner) = process;
+    }
+
+    pub(super) fn kind(&self) -> &K {
+        &self.kind
     }
 
     pub(super) fn process(&self) -> Arc<Process> {
-        Arc::clone(&self.process.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.of_its_own().lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn port(&self) -> &Port {
-        &self.port
+    fn of_its_own(&self) -> &Mutex<Arc<Process>> {
+        assert!(self.folder.owner().is_none(), "a server that many tests share is not stopped: start another");
+        self.process.as_ref().expect("a server of its own has a process")
     }
 
-    pub(super) fn password(&self) -> Option<&str> {
-        self.password.as_deref()
+    pub(super) fn ports(&self) -> &[Port] {
+        &self.ports
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
-        socket(self.path())
-    }
-
+    /// What the process has logged since it was started.
     pub(super) fn log(&self) -> String {
-        log(self.path())
-    }
-
-    /// A connection through the socket, as the user `default`.
-    pub(super) async fn connect(&self) -> io::Result<RawRedis> {
-        let mut connection = RawRedis::connect_unix(&self.socket()).await?;
-        if let Some(password) = &self.password {
-            connection.command(&["AUTH", password]).await?;
-        }
-        Ok(connection)
-    }
-
-    /// The reply to one command.
-    pub(super) async fn command(&self, words: &[&str]) -> io::Result<Reply> {
-        self.connect().await?.command(words).await
+        log(self.folder())
     }
 }
 
-fn socket(folder: &Path) -> PathBuf {
-    folder.join("redis.sock")
+impl<K: Kind> Drop for Node<K> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+            #[expect(clippy::print_stderr, reason = "it belongs to the output of the test that failed")]
+            {
+                eprintln!("the log of the server on {}:\n{}", self.ports[0].address(), last.join("\n"));
+            }
+        }
+    }
 }
 
 fn log(folder: &Path) -> String {
-    std::fs::read(folder.join("redis.log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
-}
-
-fn write_config(folder: &Path, config: &str) {
-    let of_every_node = format!(
-        "bind 127.0.0.1\ndaemonize no\ndir \"{}\"\nlogfile redis.log\nunixsocket \"{}\"\n",
-        folder.display(),
-        socket(folder).display()
-    );
-    std::fs::write(folder.join("redis.conf"), of_every_node + config).expect("a configuration can be written");
+    std::fs::read(folder.join("server.log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
 }
 
 /// Starts with an empty log.
-fn spawn(program: &Path, folder: &Path) -> Process {
-    std::fs::write(folder.join("redis.log"), "").expect("a log can be written");
-    let mut command = Command::new(program);
-    // Before it has read where its log is, it complains to its output.
-    let output = std::fs::File::create(folder.join("redis.out")).expect("a log can be written");
+fn spawn<K: Kind>(kind: &K, folder: &Folder, ports: &[Port]) -> Process {
+    let path = folder.path();
+    let mut command = kind.command(path, ports);
+    let output = File::create(path.join("server.log")).expect("a log can be written");
     let errors = output.try_clone().expect("a file can be shared");
-    command.arg(folder.join("redis.conf")).current_dir(folder).stdout(output).stderr(errors);
-    Process::start(command, folder).unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()))
+    command.current_dir(path).stdout(output).stderr(errors);
+    Process::start_under(command, path, folder.owner())
+        .unwrap_or_else(|error| panic!("a server cannot be run: {error}"))
 }
 
-/// Waits until the process answers. If it ends instead: what it said.
-async fn until_it_answers(process: &Process, folder: &Path) -> Result<(), String> {
+/// Waits until the server is up. If it ends instead: its log.
+async fn until_it_serves<K: Kind>(kind: &K, process: &Process, folder: &Path, ports: &[Port]) -> Result<(), String> {
     let patience = Patience::new();
     loop {
         if process.ended().is_some() {
-            let said = std::fs::read(folder.join("redis.out")).unwrap_or_default();
-            return Err(log(folder) + &String::from_utf8_lossy(&said));
+            return Err(log(folder));
         }
-        // The TCP port is listened on before the socket is. The socket is nobody else's, so that it is this process that answers.
-        let answer = async { RawRedis::connect_unix(&socket(folder)).await?.command(&["PING"]).await };
-        match answer.await {
-            // One that wants a password first is up; one that still reads its file is not.
-            Ok(reply) if !reply.text().starts_with("LOADING") => return Ok(()),
-            _ => {}
+        if kind.serves(folder, ports).await {
+            return Ok(());
         }
-        patience.pause("a server answers", || log(folder)).await;
+        patience.pause("a server is up", || log(folder)).await;
     }
 }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 /// How long any server may take to do what it was asked for.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Patience(Instant);
 

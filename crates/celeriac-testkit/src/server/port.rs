@@ -12,8 +12,8 @@ const PORTS: Range<u16> = 15_000..32_000;
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
-    /// Locked; the system lets go of it when the process ends, however it ends.
-    _reserved: File,
+    /// Locked; the system lets go of it when the process ends, however it ends. `None` if another process's server listens there.
+    _reserved: Option<File>,
 }
 
 impl Port {
@@ -28,9 +28,14 @@ impl Port {
             let file = File::create(folder.join(number.to_string())).ok()?;
             file.try_lock().ok()?;
             TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-            Some(Self { number, _reserved: file })
+            Some(Self { number, _reserved: Some(file) })
         });
         free.expect("a free port")
+    }
+
+    /// A port on which another process's server listens.
+    pub(super) fn of(number: u16) -> Self {
+        Self { number, _reserved: None }
     }
 
     pub(crate) fn number(&self) -> u16 {

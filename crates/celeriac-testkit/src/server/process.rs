@@ -13,6 +13,9 @@ use super::patience::Patience;
 /// Waits for its input's end, then removes a folder and kills its own process group: by the name `0`, which no other group can inherit.
 const WATCHDOG: &str = r#"read _; rm -rf -- "$1"; kill -9 0"#;
 
+/// The same, once the process that is named second has ended.
+const WATCHDOG_OF: &str = r#"while kill -0 "$2"; do sleep 1; done; rm -rf -- "$1"; kill -9 0"#;
+
 /// A running program, with whatever it starts in its turn: all of them are killed when this is dropped, and when the test's process
 /// dies, also by SIGKILL.
 ///
@@ -34,13 +37,19 @@ impl Process {
     ///
     /// # Errors
     /// If the program, or the shell that watches over it, does not start.
-    pub fn start(mut command: Command, folder: &Path) -> io::Result<Self> {
+    pub fn start(command: Command, folder: &Path) -> io::Result<Self> {
+        Self::start_under(command, folder, None)
+    }
+
+    /// As [`Process::start`]; but if there is an `owner`, it is that process that this one does not outlive. Dropping ends it all the same.
+    pub(super) fn start_under(mut command: Command, folder: &Path, owner: Option<Pid>) -> io::Result<Self> {
         let mut program = command.stdin(Stdio::null()).process_group(0).spawn()?;
         let group = Pid::from_child(&program);
         let mut watchdog = Command::new("sh");
         watchdog
-            .args(["-c", WATCHDOG, "sh"])
+            .args(["-c", if owner.is_some() { WATCHDOG_OF } else { WATCHDOG }, "sh"])
             .arg(folder)
+            .args(owner.map(|owner| owner.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -136,12 +145,38 @@ impl Drop for Running {
     }
 }
 
-/// The path of an installed program.
+/// The path of an installed program. It is looked for in the folders `before` the path's.
 ///
 /// # Panics
 /// If it is not installed. A test whose server is missing fails: skipped, it would look as if it had passed.
-pub(super) fn installed(program: &str) -> PathBuf {
+pub(super) fn installed(program: &str, before: &[&str]) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+    let folders = before.iter().map(PathBuf::from).chain(std::env::split_paths(&path));
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
     found.unwrap_or_else(|| panic!("`{program}` is not installed: run `cargo xtask setup`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PATIENCE, eventually};
+
+    fn sleep() -> Command {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("600");
+        sleep
+    }
+
+    #[tokio::test]
+    async fn a_process_does_not_outlive_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Process::start(sleep(), &folder.path().join("of the owner")).unwrap();
+        let pid = Pid::from_child(&owner.running().program);
+        let of_both = folder.path().join("of both");
+        std::fs::create_dir(&of_both).unwrap();
+        let owned = Process::start_under(sleep(), &of_both, Some(pid)).unwrap();
+        assert!(owned.ended().is_none());
+        owner.kill();
+        eventually(PATIENCE, async || owned.ended().is_some() && !of_both.exists()).await;
+    }
 }

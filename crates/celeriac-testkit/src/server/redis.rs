@@ -1,5 +1,9 @@
 //! `RedisServer`: a Redis server that belongs to one test.
 
+mod node;
+mod resp;
+mod sentinel;
+
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
@@ -7,8 +11,11 @@ use std::path::{Path, PathBuf};
 
 use super::node::Node;
 use super::patience::Patience;
-use super::resp::{RawRedis, Reply};
-use super::tls::Certificates;
+use super::tls::{Certificates, ClientCertificate};
+use super::url::escape;
+use node::Redis;
+pub use resp::{RawRedis, Reply};
+pub use sentinel::{RedisSentinel, SentinelBuilder};
 
 /// A Redis server in a process, a folder and on a port of its own. It keeps nothing on disk unless told to.
 ///
@@ -27,7 +34,7 @@ use super::tls::Certificates;
 /// ```
 #[derive(Debug)]
 pub struct RedisServer {
-    node: Node,
+    node: Node<Redis>,
     certificates: Option<Certificates>,
 }
 
@@ -38,15 +45,6 @@ pub enum Fsync {
     Always,
     /// Once a second.
     EverySecond,
-}
-
-/// Whether a TLS server asks its clients for a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientCertificate {
-    /// Clients without a certificate of the server's authority are refused.
-    Required,
-    /// It does not ask.
-    NotAsked,
 }
 
 /// How a [`RedisServer`] is started.
@@ -118,7 +116,7 @@ impl RedisBuilder {
             }
             config + &self.config
         };
-        let node = Node::start("redis-server", folder, self.password.clone(), config).await;
+        let node = Node::of("redis-server", folder, self.password.clone(), config).await;
         let server = RedisServer { node, certificates };
         if self.replicates {
             let patience = Patience::new();
@@ -217,7 +215,7 @@ impl RedisServer {
     /// The server's folder: its configuration, its log and what it keeps.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.node.path()
+        self.node.folder()
     }
 
     /// What the server has logged since it was started.
@@ -287,13 +285,4 @@ impl RedisServer {
     pub fn resume(&self) {
         self.node.process().resume();
     }
-}
-
-/// `text` as it stands in a URL.
-fn escape(text: &str) -> String {
-    let escaped = text.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    });
-    escaped.collect()
 }

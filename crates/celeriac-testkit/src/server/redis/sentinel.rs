@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::node::Node;
-use super::patience::Patience;
-use super::redis::RedisServer;
+use super::RedisServer;
+use super::node::Redis;
 use super::resp::Reply;
+use crate::server::node::Node;
+use crate::server::patience::Patience;
 
 /// How long a failover may take. A sentinel begins one at the earliest when the master was down for `DOWN_AFTER`.
 const FAILOVER: Duration = Duration::from_secs(10);
@@ -17,7 +18,7 @@ const DOWN_AFTER: Duration = Duration::from_millis(500);
 /// A Redis sentinel in a process of its own, which makes a replica the master half a second after the master is gone.
 #[derive(Debug)]
 pub struct RedisSentinel {
-    node: Node,
+    node: Node<Redis>,
     master: String,
 }
 
@@ -57,7 +58,7 @@ impl SentinelBuilder {
         let folder = tempfile::Builder::new().prefix("celeriac-sentinel-").tempdir().expect("a temporary folder");
         let Self { master, watched, config, password } = self;
         let config = |port: u16| format!("port {port}\n{watched}{config}");
-        let node = Node::start("redis-sentinel", folder, password, config).await;
+        let node = Node::of("redis-sentinel", folder, password, config).await;
         let sentinel = RedisSentinel { node, master };
         let patience = Patience::new();
         while sentinel.field("flags").await.as_deref() != Some("master") {
