@@ -106,6 +106,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("redis", &["celeriac-redis"]),
     ("deadpool-redis", &["celeriac-redis"]),
     ("lapin", &["celeriac-amqp"]),
+    ("async-rs", &["celeriac-amqp"]),
     ("syn", &["celeriac-macros"]),
     ("quote", &["celeriac-macros"]),
     ("proc-macro2", &["celeriac-macros"]),
@@ -137,6 +138,7 @@ const DRIVERS: &[(&str, &str)] = &[
     ("deadpool-redis", "celeriac-redis"),
     ("lapin", "celeriac-amqp"),
     ("amq-protocol", "celeriac-amqp"),
+    ("async-rs", "celeriac-amqp"),
 ];
 
 /// What `celeriac-core` never compiles: it never awaits.

@@ -7,7 +7,7 @@ use crate::{
     project::{Package, Project},
 };
 
-const DRIVER_PATHS: &[&str] = &["deadpool_redis::", "lapin::", "redis::", "rusqlite::"];
+const DRIVER_PATHS: &[&str] = &["async_rs::", "deadpool_redis::", "lapin::", "redis::", "rusqlite::"];
 
 pub(crate) fn check(package: &Package, project: &Project) -> Result<Vec<String>> {
     let mut problems = Vec::new();

@@ -1,0 +1,548 @@
+//! One channel of a consumer: what came by it and is not settled, and what may still come.
+//!
+//! It ends when its channel does: whatever was not settled by then is others'. A consumer that goes on has another one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use celeriac_broker::{Delivery, DeliveryTag, Receipt, Settle};
+use celeriac_core::{QueueName, Timestamp};
+use futures_util::FutureExt as _;
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::ShortString;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::acks::coalesced;
+use super::line::Line;
+use super::reading::Taken;
+use super::window::{By, Window};
+
+/// What was not asked for within this time goes back, for others to take.
+pub(crate) const HOARD: Duration = Duration::from_secs(1);
+/// So many messages that are not due yet may be held beside those that are asked for.
+const EARLY: usize = 10_000;
+
+/// One channel, and what came by it.
+pub(crate) struct Session {
+    /// Names it among those of its handle.
+    pub(crate) number: u32,
+    pub(crate) channel: Channel,
+    /// What the server calls its subscriptions, but for a number behind.
+    name: String,
+    /// More may come than before.
+    pub(crate) demand: Notify,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Nothing is held any more.
+    over: bool,
+    /// Its consumer is gone: what comes goes back, and it ends with the last message that is settled.
+    retired: bool,
+    lines: Vec<Line>,
+    /// By the server's own tag. In the order in which they came.
+    unsettled: BTreeMap<u64, Entry>,
+    /// Those that are not due yet.
+    early: BTreeSet<(Timestamp, u64)>,
+    /// The line that is served first the next time.
+    turn: usize,
+    subscriptions: u64,
+    /// More could come if something was settled.
+    full: bool,
+    /// When messages were asked for the last time.
+    asked_at: Instant,
+    /// When any were handed out the last time.
+    taken_at: Instant,
+    /// When something came to wait where nothing did.
+    waits_since: Instant,
+    /// Messages went back that nobody asked for, and since then they were handed out rarely.
+    scarce: bool,
+}
+
+struct Entry {
+    line: usize,
+    by: By,
+    since: Instant,
+    /// Somebody has it.
+    handed_out: bool,
+    /// It waits until it is due.
+    early: Option<Timestamp>,
+    taken: Taken,
+}
+
+/// How a delivery ends, as far as the channel is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Ack,
+    Drop,
+    Requeue,
+}
+
+/// A subscription to be made.
+pub(crate) struct Wish {
+    pub(crate) line: usize,
+    pub(crate) number: u64,
+    pub(crate) tag: ShortString,
+    pub(crate) prefetch: u16,
+}
+
+impl Session {
+    pub(crate) fn new(number: u32, channel: Channel, name: &str, lines: Vec<Line>) -> Self {
+        let now = Instant::now();
+        let state = State {
+            over: false,
+            retired: false,
+            lines,
+            unsettled: BTreeMap::new(),
+            early: BTreeSet::new(),
+            turn: 0,
+            subscriptions: 0,
+            full: false,
+            asked_at: now,
+            taken_at: now,
+            waits_since: now,
+            scarce: false,
+        };
+        Self { number, channel, name: name.to_owned(), demand: Notify::new(), state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in between leaves the state as it was or as it should be.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up to `limit` of those that wait, each queue in its turn, and notes that messages are asked for.
+    pub(crate) fn take(
+        &self,
+        limit: usize,
+        settle: &Arc<dyn Settle>,
+        name: impl Fn(u64) -> DeliveryTag,
+    ) -> Vec<Delivery> {
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.asked_at = now;
+        let mut deliveries = Vec::new();
+        let mut empty = 0;
+        while deliveries.len() < limit && empty < state.lines.len() {
+            let turn = state.turn;
+            state.turn = (turn + 1) % state.lines.len();
+            match state.lines.get_mut(turn).and_then(Line::next) {
+                None => empty += 1,
+                Some(tag) => {
+                    empty = 0;
+                    deliveries.extend(state.delivery(tag, || Receipt::new(name(tag), Arc::clone(settle))));
+                }
+            }
+        }
+        if !deliveries.is_empty() {
+            state.scarce &= now.duration_since(state.taken_at) > HOARD;
+            state.taken_at = now;
+        }
+        deliveries
+    }
+
+    /// Notes what came, and lets it wait; what the consumer is gone for goes back. Whether the session holds something to be taken now.
+    pub(crate) fn put(&self, came: impl IntoIterator<Item = (usize, By, u64, Taken)>) -> bool {
+        let mut state = self.lock();
+        if state.over {
+            return false;
+        }
+        let mut back = Vec::new();
+        let (retired, since) = (state.retired, Instant::now());
+        if state.waiting() == 0 {
+            state.waits_since = since;
+        }
+        for (line, by, tag, taken) in came {
+            let Some(into) = state.lines.get_mut(line) else { continue };
+            into.window.delivered(by);
+            let early = taken.due.filter(|_| !retired && !taken.expired);
+            if retired || taken.expired {
+                back.push((tag, if retired { End::Requeue } else { End::Drop }));
+            } else if let Some(due) = early {
+                into.early += 1;
+                state.early.insert((due, tag));
+            } else {
+                into.insert(tag);
+            }
+            state.unsettled.insert(tag, Entry { line, by, since, handed_out: false, early, taken });
+        }
+        if !back.is_empty() {
+            state.end(&self.channel, &back);
+        }
+        state.waiting() > 0
+    }
+
+    /// Lets what has become due wait to be taken. When the next will be; and whether something has.
+    pub(crate) fn promote(&self, now: Timestamp) -> (Option<Timestamp>, bool) {
+        let mut state = self.lock();
+        let mut any = false;
+        let waited = state.waiting() > 0;
+        let State { early, lines, unsettled, .. } = &mut *state;
+        while let Some((due, tag)) = early.first().copied().filter(|(due, _)| *due <= now) {
+            early.remove(&(due, tag));
+            let Some(entry) = unsettled.get_mut(&tag) else { continue };
+            entry.early = None;
+            if let Some(line) = lines.get_mut(entry.line) {
+                line.early = line.early.saturating_sub(1);
+                line.due.push_back(tag);
+                any = true;
+            }
+        }
+        if any && !waited {
+            state.waits_since = Instant::now();
+        }
+        (state.early.first().map(|(due, _)| *due), any)
+    }
+
+    /// The subscriptions that are needed so that `asked` more messages may be handed out, with at most `most` on the way from each queue.
+    pub(crate) fn wishes(&self, asked: usize, most: usize) -> Vec<Wish> {
+        let mut state = self.lock();
+        if state.over || state.retired {
+            return Vec::new();
+        }
+        let share = state.share(asked);
+        let mut wishes = Vec::new();
+        let mut full = false;
+        let mut number = state.subscriptions;
+        for (place, line) in state.lines.iter().enumerate().filter(|(_, line)| !line.gone) {
+            let wanted = if line.kept && line.window.active().next().is_none() { share.max(1) } else { share };
+            match line.window.growth(wanted, most + line.early.min(EARLY)) {
+                Some(prefetch) => {
+                    number += 1;
+                    wishes.push(Wish { line: place, number, tag: format!("{}.{number}", self.name).into(), prefetch });
+                }
+                None => full |= line.window.is_full(wanted),
+            }
+        }
+        (state.subscriptions, state.full) = (number, full);
+        wishes
+    }
+
+    /// Whether more would come if more was subscribed to, or fetched, so that `asked` more messages may be handed out.
+    pub(crate) fn is_short(&self, asked: usize, most: usize) -> bool {
+        let mut state = self.lock();
+        let share = state.share(asked);
+        let grows = |line: &Line| line.window.growth(share, most + line.early.min(EARLY)).is_some();
+        let short = state.lines.iter().any(grows);
+        state.full |= !short && state.lines.iter().any(|line| line.window.is_full(share));
+        short
+    }
+
+    pub(crate) fn subscribed(&self, wish: &Wish) {
+        let mut state = self.lock();
+        if let Some(line) = state.lines.get_mut(wish.line) {
+            line.window.subscribed(wish.number, wish.prefetch);
+        }
+        // It was cancelled before it stood.
+        if state.retired {
+            state.cancel(&self.channel, &self.name, |_| true);
+        }
+    }
+
+    /// A subscription has ended: because it was cancelled here, or because its queue is gone; the latter is told once.
+    pub(crate) fn ended(&self, line: usize, number: u64) -> bool {
+        let mut state = self.lock();
+        let Some(of) = state.lines.get_mut(line) else { return false };
+        let unasked = of.window.cancelled(number) && !of.gone;
+        if unasked {
+            of.gone = true;
+            state.forget(line);
+        }
+        unasked
+    }
+
+    /// The queue exists again.
+    pub(crate) fn restored(&self, line: usize) {
+        if let Some(line) = self.lock().lines.get_mut(line) {
+            line.gone = false;
+        }
+    }
+
+    /// How many of `asked` messages to fetch one by one, and from which queues, the one whose turn it is first; none unless messages are
+    /// scarce and nothing is subscribed to.
+    ///
+    /// With several queues, one message of each may come for one that is asked for, and go back when nobody asks for the others. Fetching brings
+    /// exactly what is asked for, and takes a round trip for each.
+    pub(crate) fn fetches(&self, asked: usize) -> (usize, Vec<(usize, QueueName)>) {
+        let mut state = self.lock();
+        let missing = asked.saturating_sub(state.waiting());
+        let subscribed = state.lines.iter().any(|line| !line.kept && line.window.active().next().is_some());
+        if missing == 0 || !state.scarce || subscribed || state.retired || state.over {
+            return (0, Vec::new());
+        }
+        let turn = state.turn;
+        state.turn = (turn + 1) % state.lines.len().max(1);
+        let order = state.lines.iter().enumerate().cycle().skip(turn).take(state.lines.len());
+        (missing, order.filter(|(_, line)| !line.gone).map(|(place, line)| (place, line.queue.clone())).collect())
+    }
+
+    /// When that which waits has waited too long, if nobody asks before.
+    pub(crate) fn hoarded_at(&self) -> Option<Instant> {
+        self.lock().hoarded_at()
+    }
+
+    /// Hands back what has waited too long, and sees to it that it does not come again. Whether there was anything.
+    pub(crate) fn hand_back(&self) -> bool {
+        let mut state = self.lock();
+        if state.hoarded_at().is_none_or(|instant| instant > Instant::now()) {
+            return false;
+        }
+        let mut back: HashMap<u64, usize> = HashMap::new();
+        let mut ends = Vec::new();
+        let State { lines, unsettled, .. } = &mut *state;
+        for line in lines.iter_mut().filter(|line| !line.kept) {
+            for tag in line.due.drain(..).chain(line.ready.drain(..)) {
+                if let Some(by) = unsettled.get(&tag).and_then(|entry| entry.by) {
+                    *back.entry(by).or_default() += 1;
+                }
+                ends.push((tag, End::Requeue));
+            }
+        }
+        let several = state.lines.len() > 1;
+        let open = |line: &Line| {
+            // With several queues, even one that is full now brings more than is asked for once something is settled.
+            let back = |number| if several { usize::MAX } else { back.get(&number).copied().unwrap_or(0) };
+            line.window.open(back)
+        };
+        let open: Vec<u64> = state.lines.iter().filter(|line| !line.kept).flat_map(open).collect();
+        state.cancel(&self.channel, &self.name, |number| open.contains(&number));
+        // As they came: some queues keep the order in which messages come back.
+        ends.sort_unstable_by_key(|(tag, _)| *tag);
+        tracing::debug!(messages = ends.len(), "nobody asks for messages that came; they go back");
+        state.end(&self.channel, &ends);
+        state.scarce = several;
+        true
+    }
+
+    /// Lets nothing come any more, and hands back what waits.
+    pub(crate) fn retire(&self) {
+        let mut state = self.lock();
+        state.retired = true;
+        state.cancel(&self.channel, &self.name, |_| true);
+        let State { lines, early, .. } = &mut *state;
+        let mut tags: Vec<u64> = std::mem::take(early).into_iter().map(|(_, tag)| tag).collect();
+        lines.iter_mut().for_each(|line| tags.extend(line.due.drain(..).chain(line.ready.drain(..))));
+        tags.sort_unstable();
+        let ends: Vec<_> = tags.into_iter().map(|tag| (tag, End::Requeue)).collect();
+        state.end(&self.channel, &ends);
+    }
+
+    /// Whether its consumer is gone and nothing is held.
+    pub(crate) fn is_done(&self) -> bool {
+        let state = self.lock();
+        state.over || state.retired && state.unsettled.is_empty()
+    }
+
+    /// Ends deliveries, in order; whether each was held.
+    pub(crate) fn settle(&self, ends: &[(u64, End)]) -> Vec<bool> {
+        let mut state = self.lock();
+        let settled = if state.over || !self.channel.status().connected() {
+            vec![false; ends.len()]
+        } else {
+            state.end(&self.channel, ends)
+        };
+        if std::mem::take(&mut state.full) {
+            self.demand.notify_one();
+        }
+        settled
+    }
+
+    /// What came with this tag, if it is held, and the queue that it came from.
+    pub(crate) fn look_up(&self, tag: u64) -> Option<(Taken, QueueName)> {
+        let state = self.lock();
+        if state.over || !self.channel.status().connected() {
+            return None;
+        }
+        let entry = state.unsettled.get(&tag)?;
+        Some((entry.taken.clone(), state.lines.get(entry.line)?.queue.clone()))
+    }
+
+    /// What has been handed out for longer than `age`: by the server's tag, with the queue that it came from. What has waited for so long goes
+    /// back, to come again.
+    pub(crate) fn older_than(&self, age: Duration) -> Vec<(u64, Taken, QueueName)> {
+        let mut state = self.lock();
+        let State { lines, unsettled, .. } = &mut *state;
+        let (mut old, mut back) = (Vec::new(), Vec::new());
+        for (tag, entry) in unsettled.iter().take_while(|(_, entry)| entry.since.elapsed() >= age) {
+            let Some(line) = lines.get_mut(entry.line) else { continue };
+            if entry.handed_out {
+                old.push((*tag, entry.taken.clone(), line.queue.clone()));
+            } else if entry.early.is_none() {
+                line.due.retain(|waiting| waiting != tag);
+                line.ready.retain(|waiting| waiting != tag);
+                back.push((*tag, End::Requeue));
+            }
+        }
+        state.end(&self.channel, &back);
+        old
+    }
+
+    /// Acknowledges a delivery that goes on to be held elsewhere, until [`Session::let_go_elsewhere`]. `None` if it is not held here.
+    ///
+    /// It keeps its place among those that are on the way.
+    pub(crate) fn hand_over(&self, tag: u64) -> Option<(Taken, QueueName, usize)> {
+        let mut state = self.lock();
+        if state.over || !self.channel.status().connected() {
+            return None;
+        }
+        let Entry { line, by, taken, .. } = state.unsettled.get(&tag)?;
+        let (line, by, taken) = (*line, *by, taken.clone());
+        let Line { queue, kept, .. } = state.lines.get(line)?;
+        let (queue, kept) = (queue.clone(), *kept);
+        if !kept {
+            // Else another would come in its place.
+            state.cancel(&self.channel, &self.name, |number| by == Some(number));
+        }
+        state.end(&self.channel, &[(tag, End::Ack)]);
+        if let Some(line) = state.lines.get_mut(line) {
+            line.window.delivered(None);
+        }
+        self.demand.notify_one();
+        Some((taken, queue, line))
+    }
+
+    /// A delivery that was handed over has ended.
+    pub(crate) fn let_go_elsewhere(&self, line: usize) {
+        let mut state = self.lock();
+        if let Some(line) = state.lines.get_mut(line) {
+            line.window.settled(None);
+        }
+        if std::mem::take(&mut state.full) {
+            self.demand.notify_one();
+        }
+    }
+
+    /// Nothing is held any more. Closes the channel, if it is not lost, without waiting.
+    ///
+    /// A channel is always closed by name: one that is just dropped the driver closes itself, and if the server or the connection does so at the
+    /// same time, it takes that for an error of the whole connection.
+    pub(crate) fn end(&self) {
+        self.forget();
+        if self.channel.status().connected() {
+            let _ = self.channel.close(200, "closed".into()).now_or_never();
+        }
+    }
+
+    fn forget(&self) {
+        let mut state = self.lock();
+        state.over = true;
+        state.unsettled.clear();
+        state.early.clear();
+        state.lines.clear();
+    }
+
+    /// Hands back all that is held, and closes the channel once the server has it.
+    ///
+    /// # Errors
+    /// If the server could not be told.
+    pub(crate) async fn close(&self) -> Result<(), lapin::Error> {
+        {
+            let mut state = self.lock();
+            if state.over {
+                return Ok(());
+            }
+            state.cancel(&self.channel, &self.name, |_| true);
+            if !state.unsettled.is_empty() {
+                // Tag 0 is all that there are, in the order in which they came.
+                let all = BasicNackOptions { multiple: true, requeue: true };
+                let _ = self.channel.basic_nack(0, all).now_or_never();
+            }
+        }
+        self.forget();
+        if !self.channel.status().connected() {
+            return Ok(());
+        }
+        self.channel.close(200, "closed".into()).await
+    }
+
+    /// Waits until the server has got all that it was told.
+    ///
+    /// # Errors
+    /// If the channel is lost.
+    pub(crate) async fn flush(&self) -> Result<(), lapin::Error> {
+        // Whatever it answers will do, and this changes nothing any more.
+        self.channel.basic_qos(1, BasicQosOptions { global: false }).await
+    }
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.lines.iter().map(Line::waiting).sum()
+    }
+
+    fn hoarded_at(&self) -> Option<Instant> {
+        let waits = self.lines.iter().any(|line| !line.kept && line.waiting() > 0);
+        waits.then(|| self.asked_at.max(self.waits_since) + HOARD)
+    }
+
+    /// How many of `asked` more messages are to come from each queue.
+    fn share(&self, asked: usize) -> usize {
+        asked.saturating_sub(self.waiting()).div_ceil(self.lines.len().max(1))
+    }
+
+    /// Makes a receipt only if there is a delivery: one that is dropped here would settle itself, and wait for the lock for ever.
+    fn delivery(&mut self, tag: u64, receipt: impl FnOnce() -> Receipt) -> Option<Delivery> {
+        let entry = self.unsettled.get_mut(&tag)?;
+        entry.handed_out = true;
+        let queue = self.lines.get(entry.line)?.queue.clone();
+        Some(entry.taken.delivery(queue, receipt()))
+    }
+
+    /// Ends deliveries, in order; whether each was held. The driver sends it later, but in this order: so nobody else may end anything meanwhile.
+    fn end(&mut self, channel: &Channel, ends: &[(u64, End)]) -> Vec<bool> {
+        let mut held = Vec::with_capacity(ends.len());
+        let mut acks = Vec::new();
+        for (tag, end) in ends {
+            let entry = self.unsettled.remove(tag);
+            held.push(entry.is_some());
+            let Some(entry) = entry else { continue };
+            if let Some(line) = self.lines.get_mut(entry.line) {
+                line.window.settled(entry.by);
+                line.early -= usize::from(entry.early.is_some()).min(line.early);
+            }
+            if let Some(due) = entry.early {
+                self.early.remove(&(due, *tag));
+            }
+            match end {
+                End::Ack => acks.push(*tag),
+                End::Drop | End::Requeue => {
+                    let options = BasicNackOptions { multiple: false, requeue: *end == End::Requeue };
+                    let _ = channel.basic_nack(*tag, options).now_or_never();
+                }
+            }
+        }
+        let first_left = self.unsettled.first_key_value().map(|(tag, _)| *tag);
+        for (tag, multiple) in coalesced(acks, first_left) {
+            let _ = channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
+        }
+        held
+    }
+
+    fn cancel(&mut self, channel: &Channel, name: &str, which: impl Fn(u64) -> bool) {
+        for line in &mut self.lines {
+            let chosen: Vec<u64> = line.window.active().filter(|number| which(*number)).collect();
+            for number in chosen {
+                line.window.cancelled(number);
+                let tag = format!("{name}.{number}").into();
+                // What the server answers ends the subscription's stream; until then more may come by it.
+                let _ = channel.basic_cancel(tag, BasicCancelOptions::default()).now_or_never();
+            }
+        }
+    }
+
+    /// Nothing of this queue is held any more.
+    fn forget(&mut self, line: usize) {
+        self.unsettled.retain(|_, entry| entry.line != line);
+        let Self { early, unsettled, .. } = self;
+        early.retain(|(_, tag)| unsettled.contains_key(tag));
+        if let Some(line) = self.lines.get_mut(line) {
+            line.window = Window::default();
+            line.due.clear();
+            line.ready.clear();
+            line.early = 0;
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! Queues, exchanges and bindings: declared as Celery declares them, looked at before they are used, and made again when they are gone.
+//!
+//! What was found is remembered for as long as the connection lasts, or until the server says that it is gone. What was declared is remembered
+//! for good, to be made again in the same way.
+
+mod declaration;
+mod levels;
+mod refusal;
+mod step;
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use celeriac_broker::{Binding, Destination, ExchangeKind, QueueSpec, topic_matches};
+use celeriac_core::{Error, ErrorKind, ExchangeName, QueueName, Result};
+use futures_util::future::{join_all, maybe_done};
+use futures_util::poll;
+use lapin::types::FieldTable;
+
+use crate::backoff::Backoff;
+use crate::config::AmqpConfig;
+use crate::delay::{DELIVERY, Exit, inlet, pattern};
+use crate::error::{Fault, fault};
+use crate::link::{Link, Live};
+use step::Step;
+
+const DECLARE: &str = "declare queue";
+
+pub(crate) struct Topology {
+    config: AmqpConfig,
+    sending: Link,
+    receiving: Link,
+    known: Mutex<Known>,
+    specs: Mutex<HashMap<QueueName, Arc<QueueSpec>>>,
+}
+
+/// What is there, as far as it was seen by one connection.
+#[derive(Debug, Default)]
+struct Known {
+    connection: Option<u64>,
+    queues: HashSet<QueueName>,
+    exchanges: HashSet<ExchangeName>,
+    /// The levels of the delay.
+    levels: bool,
+    /// Where messages that were delayed find their way.
+    exits: HashSet<Destination>,
+}
+
+impl Topology {
+    /// Declares by way of `sending`; while RabbitMQ reads nothing from that, because it is short of memory or disk, by way of `receiving`.
+    pub(crate) fn new(config: AmqpConfig, sending: Link, receiving: Link) -> Self {
+        Self { config, sending, receiving, known: Mutex::default(), specs: Mutex::default() }
+    }
+
+    /// Declares a queue, its exchanges and bindings, and remembers them.
+    ///
+    /// A quorum queue that is bound to exchanges of kind topic or fanout is made reachable for what Python's Celery delays: it does so by
+    /// itself, in the way of [`delay`](crate::delay), and leaves declaring that to the workers.
+    ///
+    /// # Errors
+    /// As [`Broker::declare`](celeriac_broker::Broker::declare) has them.
+    pub(crate) async fn declare(&self, spec: &QueueSpec) -> Result<()> {
+        let steps = self.steps(spec)?;
+        self.in_time(DECLARE, async {
+            self.ask(DECLARE, &steps).await.map_err(refusal::explained)?;
+            self.declared(spec);
+            self.specs().insert(spec.name.clone(), Arc::new(spec.clone()));
+            if declaration::is_quorum(&self.config, spec) {
+                self.open_to_python(spec).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn steps(&self, spec: &QueueSpec) -> Result<Vec<Step>> {
+        let mut steps = declaration::steps(&self.config, spec)?;
+        steps.append(&mut inlets(spec));
+        Ok(steps)
+    }
+
+    fn declared(&self, spec: &QueueSpec) {
+        let mut known = self.known();
+        known.queues.insert(spec.name.clone());
+        known.exchanges.extend(spec.bindings.iter().map(|binding| binding.exchange.name.clone()));
+        // A queue that was made anew has none.
+        known.exits.clear();
+    }
+
+    /// Sees to it that a queue is there: as it is, or made as it was declared, or as Celery makes a queue that nobody has declared.
+    ///
+    /// # Errors
+    /// What waiting for the server would not cure.
+    pub(crate) async fn ensure_queue(&self, operation: &'static str, queue: &QueueName) -> Result<()> {
+        self.find_or_make(operation, queue).await.map_err(refusal::explained)
+    }
+
+    async fn find_or_make(&self, operation: &'static str, queue: &QueueName) -> std::result::Result<(), Fault> {
+        if self.known().queues.contains(queue) {
+            return Ok(());
+        }
+        let find = [Step::FindQueue { name: queue.as_str().into() }];
+        let mut found = self.ask(operation, &find).await;
+        if let Err(Fault::Closed { code: 404, .. }) = found {
+            let spec = self.specs().get(queue).cloned();
+            let spec = spec.unwrap_or_else(|| Arc::new(QueueSpec::direct(queue.clone())));
+            found = match self.ask(operation, &self.steps(&spec).map_err(Fault::Refused)?).await {
+                // Somebody else made it, and otherwise, meanwhile.
+                Err(Fault::Closed { code: 406, .. }) => self.ask(operation, &find).await,
+                made => made,
+            };
+        }
+        found?;
+        self.known().queues.insert(queue.clone());
+        Ok(())
+    }
+
+    /// The server says that a queue is gone, or does not lead messages to it.
+    pub(crate) fn forget_queue(&self, queue: &QueueName) {
+        let mut known = self.known();
+        known.queues.remove(queue);
+        known.exits.clear();
+    }
+
+    /// The server says that an exchange is gone.
+    pub(crate) fn forget_exchange(&self, exchange: &ExchangeName) {
+        let mut known = self.known();
+        known.exchanges.remove(exchange);
+        known.exits.clear();
+    }
+
+    /// The server says that the delay is gone, or leads nowhere.
+    pub(crate) fn forget_delay(&self) {
+        let mut known = self.known();
+        known.levels = false;
+        known.exits.clear();
+    }
+
+    /// How many messages wait in `queue`; 0 if there is none.
+    pub(crate) async fn depth(&self, operation: &'static str, queue: &QueueName) -> Result<u64> {
+        self.count(operation, Step::FindQueue { name: queue.as_str().into() }).await
+    }
+
+    /// Drops what waits in `queue`, and tells how many messages that was; 0 if there is none.
+    pub(crate) async fn purge(&self, operation: &'static str, queue: &QueueName) -> Result<u64> {
+        self.count(operation, Step::Purge { queue: queue.as_str().into() }).await
+    }
+
+    async fn count(&self, operation: &'static str, step: Step) -> Result<u64> {
+        self.in_time(operation, async {
+            match self.ask(operation, &[step]).await {
+                Ok(counts) => Ok(counts.into_iter().map(u64::from).sum()),
+                Err(Fault::Closed { code: 404, .. }) => Ok(0),
+                Err(fault) => Err(fault.into_error()),
+            }
+        })
+        .await
+    }
+
+    /// Sees to it that messages to `destination` arrive.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such exchange, or the routing key cannot name a queue; else what waiting for the server would not cure.
+    pub(crate) async fn ensure(&self, operation: &'static str, destination: &Destination) -> Result<()> {
+        let Destination { exchange, routing_key } = destination;
+        if !exchange.is_empty() {
+            return self.ensure_exchange(operation, exchange).await;
+        }
+        let queue = QueueName::new(routing_key.as_str().to_owned()).map_err(|_| {
+            let why = "the default exchange leads to the queue that the routing key names, and the key is empty";
+            Error::new(ErrorKind::NotFound, operation, why)
+        })?;
+        match self.find_or_make(operation, &queue).await {
+            // Another connection has it for itself. That leaves everybody free to publish to it.
+            Err(Fault::Closed { code: 405, .. }) => {
+                self.known().queues.insert(queue);
+                Ok(())
+            }
+            found => found.map_err(refusal::explained),
+        }
+    }
+
+    async fn ensure_exchange(&self, operation: &'static str, exchange: &ExchangeName) -> Result<()> {
+        if self.known().exchanges.contains(exchange) {
+            return Ok(());
+        }
+        match self.ask(operation, &[Step::FindExchange { name: exchange.as_str().into() }]).await {
+            Ok(_) => {}
+            Err(Fault::Closed { code: 404, error, .. }) => {
+                let specs = self.specs_bound_to(exchange);
+                if specs.is_empty() {
+                    let why = format!("no exchange `{exchange}`");
+                    return Err(Error::new(ErrorKind::NotFound, operation, why).with_source(error.report()));
+                }
+                for spec in specs {
+                    self.ask(operation, &self.steps(&spec)?).await.map_err(refusal::explained)?;
+                }
+            }
+            Err(fault) => return Err(fault.into_error()),
+        }
+        self.known().exchanges.insert(exchange.clone());
+        Ok(())
+    }
+
+    /// Whether a message may find no queue at the exchange and be none the worse for it.
+    pub(crate) fn is_fanout(&self, exchange: &ExchangeName) -> bool {
+        !exchange.is_empty() && self.kind(exchange) == Some(ExchangeKind::Fanout)
+    }
+
+    /// The kind of an exchange that was declared here. The server does not tell that of others.
+    pub(crate) fn kind(&self, exchange: &ExchangeName) -> Option<ExchangeKind> {
+        let specs = self.specs();
+        let mut exchanges = specs.values().flat_map(|spec| &spec.bindings).map(|binding| &binding.exchange);
+        exchanges.find(|one| one.name == *exchange).map(|one| one.kind)
+    }
+
+    /// Sees to it that messages to `destination` that were delayed arrive: that there are the levels, and what leads on from there.
+    ///
+    /// # Errors
+    /// As [`Topology::ensure`]; and `NotFound` if it is not known which queues they are for.
+    pub(crate) async fn ensure_delayed(&self, operation: &'static str, destination: &Destination) -> Result<()> {
+        if self.known().exits.contains(destination) {
+            return Ok(());
+        }
+        self.ensure_levels(operation).await?;
+        self.ensure(operation, destination).await?;
+        let exits = self.exits(operation, destination)?;
+        self.ask(operation, &exits).await.map_err(refusal::explained)?;
+        self.known().exits.insert(destination.clone());
+        Ok(())
+    }
+
+    /// The bindings that lead what was delayed on to `destination`.
+    fn exits(&self, operation: &'static str, destination: &Destination) -> Result<Vec<Step>> {
+        let Destination { exchange, routing_key } = destination;
+        let lost = |what: &str| {
+            let why = format!(
+                "a message for exchange `{exchange}` cannot be delayed before {what} was declared here: where to lead it is not known"
+            );
+            Error::new(ErrorKind::NotFound, operation, why)
+        };
+        let kind = if exchange.is_empty() { Some(ExchangeKind::Direct) } else { self.kind(exchange) };
+        let exit =
+            kind.and_then(|kind| Exit::of(destination, kind)).ok_or_else(|| lost("a queue that is bound to it"))?;
+        let key = exit.binding().ok_or_else(|| too_long(operation, destination))?;
+        let to_queue = |queue: &str| bind(queue, DELIVERY, &key);
+        let steps: Vec<Step> = match exit {
+            Exit::Queue(queue) => vec![to_queue(queue)],
+            Exit::Exchange(exchange) => vec![bind_exchange(exchange, &key)],
+            Exit::Key(..) => {
+                let specs = self.specs_bound_to(exchange);
+                let bound = |spec: &&Arc<QueueSpec>| {
+                    spec.bindings.iter().any(|one| one.exchange.name == *exchange && one.key == *routing_key)
+                };
+                specs.iter().filter(bound).map(|spec| to_queue(&spec.name)).collect()
+            }
+            Exit::Topic(..) => {
+                let fits = |spec: &Arc<QueueSpec>| {
+                    let mut bindings = spec.bindings.iter().filter(|one| one.exchange.name == *exchange);
+                    bindings.any(|one| topic_matches(&one.key, routing_key))
+                };
+                let specs = self.specs_bound_to(exchange);
+                specs.iter().any(fits).then(|| bind_exchange(exchange, &key)).into_iter().collect()
+            }
+        };
+        if steps.is_empty() {
+            Err(lost(&format!("a queue that is bound to it for key `{routing_key}`")))
+        } else {
+            Ok(steps)
+        }
+    }
+
+    async fn ensure_levels(&self, operation: &'static str) -> Result<()> {
+        if self.known().levels {
+            return Ok(());
+        }
+        let mut steps = levels::steps(self.config.delay_queue_type);
+        loop {
+            let refused = match self.ask(operation, &steps).await {
+                Ok(_) => break,
+                Err(fault) => fault,
+            };
+            // The level is there, with queues of another type: it works as well.
+            let other = match &refused {
+                Fault::Closed { code: 406, text, .. } => refusal::queue_of(text),
+                _ => None,
+            };
+            let same = |step: &&mut Step| matches!(step, Step::Queue { name, .. } if Some(name.as_str()) == other);
+            let Some(step) = steps.iter_mut().find(same) else { return Err(refusal::explained(refused)) };
+            *step = Step::FindQueue { name: other.unwrap_or_default().into() };
+        }
+        self.known().levels = true;
+        Ok(())
+    }
+
+    /// Leads what Python's Celery delays to the exchanges that the queue is bound to, and on to it.
+    async fn open_to_python(&self, spec: &QueueSpec) -> Result<()> {
+        let mut steps = Vec::new();
+        for Binding { exchange, key, .. } in &spec.bindings {
+            if !matches!(exchange.kind, ExchangeKind::Topic | ExchangeKind::Fanout) {
+                continue;
+            }
+            if exchange.kind == ExchangeKind::Topic && key.starts_with(['*', '#']) {
+                let (queue, exchange) = (&spec.name, &exchange.name);
+                tracing::warn!(
+                    %queue, %exchange, %key,
+                    "what Python delays does not come by this key: all that anybody delays for other queues would come too"
+                );
+                continue;
+            }
+            let Some(key) = pattern(key) else { continue };
+            steps.push(bind_exchange(&exchange.name, &key));
+            if exchange.kind == ExchangeKind::Topic {
+                steps.push(bind(&spec.name, &exchange.name, &key));
+            }
+        }
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.ensure_levels(DECLARE).await?;
+        self.ask(DECLARE, &steps).await.map_err(refusal::explained)?;
+        Ok(())
+    }
+
+    /// Carries out `steps` in order, on a channel of their own, because whatever is refused closes its channel. Waits for as long as there is no
+    /// connection.
+    ///
+    /// # Errors
+    /// Never [`Fault::Broken`].
+    async fn ask(&self, operation: &'static str, steps: &[Step]) -> std::result::Result<Vec<u32>, Fault> {
+        let mut backoff = Backoff::default();
+        loop {
+            let live = self.sending.live(operation).await.map_err(Fault::Refused)?;
+            self.known().at(live.number);
+            let asked = if live.blocked().is_some() {
+                let live = self.receiving.live(operation).await.map_err(Fault::Refused)?;
+                carry_out(operation, &live, steps).await
+            } else {
+                // CANCEL SAFETY: what was asked may or may not have been done, and is asked again.
+                tokio::select! {
+                    asked = carry_out(operation, &live, steps) => asked,
+                    () = live.until_blocked() => continue,
+                }
+            };
+            match asked {
+                Err(Fault::Broken(error)) => {
+                    tracing::debug!(error = %error.report(), "lost the connection while declaring, or the server ended it");
+                    backoff.wait().await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Gives up in time, and says why it took so long.
+    async fn in_time<T>(&self, operation: &'static str, doing: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.config.publish_timeout, doing).await {
+            Ok(done) => done,
+            Err(_) => Err(self.sending.late(operation, "RabbitMQ has not answered within `publish_timeout`")),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn specs(&self) -> MutexGuard<'_, HashMap<QueueName, Arc<QueueSpec>>> {
+        self.specs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn specs_bound_to(&self, exchange: &ExchangeName) -> Vec<Arc<QueueSpec>> {
+        let bound = |spec: &&Arc<QueueSpec>| spec.bindings.iter().any(|binding| binding.exchange.name == *exchange);
+        self.specs().values().filter(bound).cloned().collect()
+    }
+}
+
+impl Known {
+    /// Forgets what another connection saw: the server may have been another, or started anew.
+    fn at(&mut self, connection: u64) {
+        if self.connection != Some(connection) {
+            *self = Self { connection: Some(connection), ..Self::default() };
+        }
+    }
+}
+
+pub(crate) fn too_long(operation: &'static str, destination: &Destination) -> Error {
+    let Destination { exchange, routing_key } = destination;
+    let why = format!(
+        "a message for exchange `{exchange}` and routing key `{routing_key}` cannot be delayed: the names are too long for what leads it back"
+    );
+    Error::new(ErrorKind::TooLarge, operation, why)
+}
+
+fn bind(queue: &str, exchange: &str, key: &str) -> Step {
+    Step::Bind { queue: queue.into(), exchange: exchange.into(), key: key.into(), arguments: FieldTable::default() }
+}
+
+fn bind_exchange(exchange: &ExchangeName, key: &str) -> Step {
+    Step::BindExchange { exchange: exchange.as_str().into(), source: DELIVERY.into(), key: key.into() }
+}
+
+/// What leads messages that were delayed from topic exchanges to a queue that is bound to them.
+fn inlets(spec: &QueueSpec) -> Vec<Step> {
+    let topics = spec.bindings.iter().filter(|binding| binding.exchange.kind == ExchangeKind::Topic);
+    let inlets = topics.filter_map(|Binding { exchange, key, .. }| {
+        inlet(&exchange.name, key).map(|key| bind(&spec.name, &exchange.name, &key))
+    });
+    inlets.collect()
+}
+
+/// Sends all steps before it waits for the first answer.
+async fn carry_out(operation: &'static str, live: &Live, steps: &[Step]) -> std::result::Result<Vec<u32>, Fault> {
+    let channel = live.channel(operation).await?;
+    let mut sent = Vec::with_capacity(steps.len());
+    for step in steps {
+        let mut sending = Box::pin(maybe_done(step.carry_out(&channel)));
+        // Sends it, in its turn.
+        let _ = poll!(&mut sending);
+        sent.push(sending);
+    }
+    join_all(sent.iter_mut()).await;
+    let answers = sent.iter_mut().filter_map(|answer| answer.as_mut().take_output());
+    let answers: lapin::Result<Vec<u32>> = answers.collect();
+    answers.map_err(|error| fault(operation, &error))
+}
+
+#[cfg(test)]
+mod tests;

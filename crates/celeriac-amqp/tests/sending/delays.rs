@@ -1,0 +1,239 @@
+//! Delays: what is to come later comes then, and to where it was sent.
+
+use std::time::Duration;
+
+use celeriac_amqp::{AmqpStore, QueueType};
+use celeriac_broker::{Destination, ExchangeKind, Outgoing, QueueSpec};
+use celeriac_core::{ErrorKind, Map, QueueName, Timestamp, Value};
+use celeriac_testkit::eventually;
+use lapin::message::BasicGetMessage;
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::common::{
+    Other, PATIENCE, config, declare, exchange, key, message, open, outgoing, publish, queue, refusal, to, vhost,
+};
+
+/// Three whole seconds are waited for in the delay, in two of its levels.
+const DELAY: Duration = Duration::from_millis(3_500);
+const BITS: &str = "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.1.";
+
+fn delayed(body: &str, to: impl Into<Destination>, due: Timestamp) -> Outgoing {
+    outgoing(body, to).deliver_at(due)
+}
+
+/// The next message of a queue, once it is there.
+async fn next(other: &Other, queue: &str) -> BasicGetMessage {
+    let mut got = None;
+    eventually(PATIENCE, async || {
+        got = other.get(queue).await;
+        got.is_some()
+    })
+    .await;
+    got.unwrap()
+}
+
+fn body(got: &BasicGetMessage) -> &str {
+    std::str::from_utf8(&got.delivery.data).unwrap()
+}
+
+fn header<'a>(got: &'a BasicGetMessage, name: &str) -> Option<&'a AMQPValue> {
+    got.delivery.properties.headers().as_ref()?.inner().get(name)
+}
+
+/// Binds queues in all manners, delays a message to each, and sees what comes.
+async fn comes_when_it_is_due(store: &AmqpStore, other: &Other) {
+    let direct = |name| QueueSpec::unbound(queue(name)).bound_to(exchange("letters"), ExchangeKind::Direct, key("k"));
+    declare(store, &direct("direct 1")).await;
+    declare(store, &direct("direct 2")).await;
+    let topic = QueueSpec::unbound(queue("topic")).bound_to(exchange("topics"), ExchangeKind::Topic, key("*.b.#"));
+    declare(store, &topic).await;
+    let fanout = QueueSpec::unbound(queue("fanout")).bound_to(exchange("news"), ExchangeKind::Fanout, key(""));
+    declare(store, &fanout).await;
+    let red: Map = [("colour".to_owned(), Value::from("red"))].into_iter().collect();
+    declare(store, &QueueSpec::unbound(queue("headers")).bound_by_headers(exchange("things"), red)).await;
+    let due = Timestamp::now() + DELAY;
+    let mut thing = message("by headers");
+    thing.headers.set_extra("colour", "red");
+    let batch = vec![
+        delayed("by name", &queue("plain"), due),
+        delayed("by key", to("letters", "k"), due),
+        delayed("by topic", to("topics", "a.b.c"), due),
+        delayed("to all", to("news", "whatever"), due),
+        Outgoing::new(thing, to("things", "")).deliver_at(due),
+        outgoing("at once", &queue("plain")),
+    ];
+    publish(store, batch).await;
+    assert_eq!(body(&next(other, "plain").await), "at once");
+    let came = [
+        ("plain", "by name", BITS.to_owned() + "celeriac-queue:plain"),
+        ("direct 1", "by key", BITS.to_owned() + "celeriac-key:letters:k"),
+        ("direct 2", "by key", BITS.to_owned() + "celeriac-key:letters:k"),
+        ("topic", "by topic", BITS.to_owned() + "celeriac-topic:topics.a.b.c"),
+        ("fanout", "to all", BITS.to_owned() + "celeriac-exchange:news"),
+        ("headers", "by headers", BITS.to_owned() + "celeriac-exchange:things"),
+    ];
+    for (queue, words, key) in came {
+        let got = next(other, queue).await;
+        assert_eq!((body(&got), got.delivery.routing_key.as_str()), (words, key.as_str()));
+        let early = due.since(Timestamp::now());
+        assert!(early <= Duration::from_secs(1), "{words} came {early:?} before it is due");
+        assert_eq!(header(&got, "celeriac-due"), Some(&AMQPValue::LongLongInt(due.as_micros())));
+        assert!(other.get(queue).await.is_none(), "it comes once");
+    }
+}
+
+#[tokio::test]
+async fn what_is_delayed_comes_by_every_kind_of_exchange_when_it_is_due() {
+    for kind in [QueueType::Quorum, QueueType::Classic] {
+        let vhost = vhost().await;
+        let store = open(config(&vhost).delay_queue_type(kind)).await;
+        comes_when_it_is_due(&store, &Other::new(&vhost).await).await;
+        let wished = if kind == QueueType::Quorum { "quorum" } else { "classic" };
+        let level = vhost.queue_info("celery_delayed_3").await.unwrap();
+        assert_eq!(level.arguments.get("x-queue-type").map(String::as_str), Some(wished));
+        // Others find the levels as they are, whatever they would have made.
+        let other_kind = if kind == QueueType::Quorum { QueueType::Classic } else { QueueType::Quorum };
+        let second = open(config(&vhost).delay_queue_type(other_kind)).await;
+        publish(&second, vec![delayed("second", &queue("plain"), Timestamp::now() + Duration::from_secs(1))]).await;
+        assert_eq!(body(&next(&Other::new(&vhost).await, "plain").await), "second");
+    }
+}
+
+#[tokio::test]
+async fn keys_and_names_that_are_alike_are_not_mixed_up() {
+    let vhost = vhost().await;
+    let store = open(config(&vhost)).await;
+    let other = Other::new(&vhost).await;
+    let topic =
+        |name, pattern| QueueSpec::unbound(queue(name)).bound_to(exchange("t"), ExchangeKind::Topic, key(pattern));
+    for (name, pattern) in [("t 1", "celery"), ("t 2", "x.celery"), ("t 3", "#")] {
+        declare(&store, &topic(name, pattern)).await;
+    }
+    let direct = QueueSpec::unbound(queue("d")).bound_to(exchange("d"), ExchangeKind::Direct, key("celery"));
+    declare(&store, &direct).await;
+    let due = Timestamp::now() + Duration::from_millis(1_200);
+    let names = ["celery", "x.celery", "celery.#", "*.celery"];
+    let mut batch: Vec<Outgoing> = names.iter().map(|name| delayed(name, &queue(name), due)).collect();
+    batch.push(delayed("by key", to("d", "celery"), due));
+    batch.push(delayed("topic", to("t", "celery"), due));
+    batch.push(delayed("longer topic", to("t", "x.celery"), due));
+    // At once too, now that the bindings for what is delayed are there.
+    batch.push(outgoing("now", to("t", "x.celery")));
+    publish(&store, batch).await;
+    for (queue, bodies) in [
+        ("celery", &["celery"][..]),
+        ("x.celery", &["x.celery"]),
+        ("celery.#", &["celery.#"]),
+        ("*.celery", &["*.celery"]),
+        ("d", &["by key"]),
+        ("t 1", &["topic"]),
+        ("t 2", &["longer topic", "now"]),
+        ("t 3", &["longer topic", "now", "topic"]),
+    ] {
+        let mut came = other.bodies(queue, bodies.len()).await;
+        came.sort_unstable();
+        assert_eq!(came, bodies, "in {queue}");
+    }
+    for queue in ["celery", "x.celery", "celery.#", "*.celery", "d", "t 1", "t 2", "t 3"] {
+        assert!(other.get(queue).await.is_none(), "nothing else comes to {queue}");
+    }
+}
+
+#[tokio::test]
+async fn an_instant_that_is_too_far_is_waited_for_as_long_as_can_be() {
+    let vhost = vhost().await;
+    let store = open(config(&vhost)).await;
+    let years = Timestamp::now() + Duration::from_secs(20 * 365 * 86_400);
+    publish(&store, vec![delayed("x", &queue("q"), years)]).await;
+    let got = next(&Other::new(&vhost).await, "celery_delayed_27").await;
+    assert_eq!(got.delivery.routing_key.as_str(), "1.".repeat(28) + "celeriac-queue:q");
+    assert_eq!(header(&got, "celeriac-due"), Some(&AMQPValue::LongLongInt(years.as_micros())));
+}
+
+#[tokio::test]
+async fn what_expires_does_not_come_early() {
+    let vhost = vhost().await;
+    let store = open(config(&vhost)).await;
+    let other = Other::new(&vhost).await;
+    let expiring = |body: &str, expiration: Duration, due: Timestamp| {
+        let mut message = message(body);
+        message.properties.expiration = Some(expiration);
+        Outgoing::new(message, &queue("q")).deliver_at(due)
+    };
+    let now = Timestamp::now();
+    let due = now + DELAY;
+    let soon = now + Duration::from_millis(500);
+    publish(
+        &store,
+        vec![expiring("later", Duration::from_secs(1), due), expiring("soon", Duration::from_secs(60), soon)],
+    )
+    .await;
+    let got = next(&other, "q").await;
+    assert_eq!(body(&got), "soon", "less than a second is waited for by who receives it");
+    assert_eq!(got.delivery.routing_key.as_str(), "q");
+    assert!(header(&got, "celeriac-expires").is_some() && got.delivery.properties.expiration().is_some());
+    let got = next(&other, "q").await;
+    assert!(due.since(Timestamp::now()) <= Duration::from_secs(1), "it came before it was due");
+    let Some(AMQPValue::FieldArray(expires)) = header(&got, "celeriac-expires") else { panic!("{got:?}") };
+    let [AMQPValue::LongLongInt(instant), AMQPValue::LongInt(1_000)] = expires.as_slice() else {
+        panic!("{expires:?}")
+    };
+    assert!(Timestamp::from_micros(*instant).since(now) < Duration::from_secs(60));
+    assert_eq!(got.delivery.properties.expiration(), &None);
+}
+
+#[tokio::test]
+async fn what_could_not_be_led_back_is_refused() {
+    let vhost = vhost().await;
+    let store = open(config(&vhost)).await;
+    let due = Timestamp::now() + Duration::from_secs(60);
+    let refused = async |to: Destination, words: &str| {
+        refusal(store.broker().publish(vec![delayed("x", to, due)]).await, &[words]).kind()
+    };
+    let long: QueueName = "q".repeat(200).parse().unwrap();
+    assert_eq!(refused(Destination::queue(&long), "too long").await, ErrorKind::TooLarge);
+    publish(&store, vec![outgoing("x", &long)]).await;
+    assert_eq!(refused(to("nowhere", "k"), "exchange `nowhere`").await, ErrorKind::NotFound);
+    assert_eq!(refused(to("amq.topic", "k"), "declared here").await, ErrorKind::NotFound);
+    let topic = QueueSpec::unbound(queue("t")).bound_to(exchange("topics"), ExchangeKind::Topic, key("a.*"));
+    declare(&store, &topic).await;
+    assert_eq!(refused(to("topics", "b.c"), "key `b.c`").await, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn what_is_delayed_finds_a_queue_that_was_made_again() {
+    let vhost = vhost().await;
+    let store = open(config(&vhost)).await;
+    let other = Other::new(&vhost).await;
+    publish(&store, vec![delayed("under way", &queue("q"), Timestamp::now() + Duration::from_millis(1_200))]).await;
+    // With the queue goes its binding.
+    other.delete_queue("q").await;
+    other.delete_exchange("celery_delayed_27").await;
+    publish(&store, vec![outgoing("now", &queue("q"))]).await;
+    publish(&store, vec![delayed("later", &queue("q"), Timestamp::now() + DELAY)]).await;
+    // What was under way finds its way too, if it has not come out meanwhile.
+    let mut came = Vec::new();
+    while came.last().is_none_or(|last| last != "later") {
+        came.push(body(&next(&other, "q").await).to_owned());
+    }
+    came.retain(|body| body != "under way");
+    assert_eq!(came, ["now", "later"]);
+}
+
+#[tokio::test]
+async fn quorum_queues_at_topic_exchanges_are_open_to_what_python_delays() {
+    let vhost = vhost().await;
+    let store = open(config(&vhost).queue_type(QueueType::Quorum)).await;
+    let orders = QueueSpec::unbound(queue("orders")).bound_to(exchange("orders"), ExchangeKind::Topic, key("orders.#"));
+    declare(&store, &orders).await;
+    // As Celery's producer does, which declares nothing.
+    let other = Other::new(&vhost).await;
+    let key = "0.".repeat(27) + "1.orders.eu";
+    let options = lapin::options::BasicPublishOptions::default();
+    let properties = lapin::BasicProperties::default().with_headers(FieldTable::default());
+    let channel = other.channel().await;
+    channel.basic_publish("celery_delayed_27".into(), key.into(), options, b"x", properties).await.unwrap();
+    let got = next(&other, "orders").await;
+    assert_eq!(body(&got), "x");
+    assert!(header(&got, "x-death").is_some());
+}
