@@ -38,7 +38,7 @@ fn steps(project: &Project) -> Vec<Step> {
         Step::commands("facade without default features", vec![bare(FACADE)]),
         Step::commands("each crate alone without default features", crates.map(|c| bare(&c.name)).collect()),
         // What a build with all features cannot show.
-        Step::commands("facade on Redis without TLS", vec![redis_without_tls()]),
+        Step::commands("facade on Redis and RabbitMQ without TLS", vec![servers_without_tls()]),
         Step::commands("doc tests", vec![Cmd::cargo(&["test", "--workspace", "--all-features", "--doc"])]),
         tests(project),
     ]
@@ -48,8 +48,8 @@ fn bare(package: &str) -> Cmd {
     Cmd::cargo(&["check", "-p", package, Features::None.flag()])
 }
 
-fn redis_without_tls() -> Cmd {
-    Cmd::cargo(&["test", "-p", FACADE, Features::None.flag(), "--features", "redis", "--lib"])
+fn servers_without_tls() -> Cmd {
+    Cmd::cargo(&["test", "-p", FACADE, Features::None.flag(), "--features", "redis,amqp", "--lib"])
 }
 
 fn deny(project: &Project) -> Step {

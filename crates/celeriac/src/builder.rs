@@ -57,7 +57,8 @@ impl AppBuilder {
         }
     }
 
-    /// Sets where tasks are sent to: `memory://`, `memory://name`, `sqlite:///path/to/file.db`, or a scheme of your own. Default:
+    /// Sets where tasks are sent to: `memory://`, `memory://name`, `sqlite:///path/to/file.db`, `redis://host/0`, `amqp://host/vhost`, or a
+    /// scheme of your own. Default:
     /// `CELERIAC_BROKER_URL`, else `CELERY_BROKER_URL`, else the embedded file `celeriac/<app>.db` in `$XDG_DATA_HOME`, which is
     /// `~/.local/share` if not set.
     pub fn broker_url(mut self, url: impl Into<String>) -> Self {
@@ -65,7 +66,8 @@ impl AppBuilder {
         self
     }
 
-    /// Sets where results are stored. Default: `CELERIAC_RESULT_BACKEND`, else `CELERY_RESULT_BACKEND`, else the broker's own system.
+    /// Sets where results are stored; `rpc://` sends them as messages through RabbitMQ, where that is the broker. Default:
+    /// `CELERIAC_RESULT_BACKEND`, else `CELERY_RESULT_BACKEND`, else the broker's own system.
     pub fn result_backend(mut self, url: impl Into<String>) -> Self {
         self.config.result_backend = Some(Secret(url.into()));
         self
@@ -307,6 +309,7 @@ async fn open(
     let backend = match (backend, backend_url) {
         (Some(backend), _) => Some(backend),
         (None, None) => own,
+        (None, Some(url)) if systems.is_rpc(&url) => Some(by_messages(&url, broker_url, own)?),
         // One and the same system is opened once, so that a result and an acknowledgement can be written as one.
         (None, Some(url)) if broker_url == Some(&url) && own.is_some() => own,
         (None, Some(url)) => {
@@ -320,6 +323,28 @@ async fn open(
     Ok((broker, backend))
 }
 
+/// The backend of `rpc://`: that of the broker itself, where it has one that answers by messages.
+fn by_messages(
+    url: &str,
+    broker_url: Option<&String>,
+    own: Option<Arc<dyn ResultBackend>>,
+) -> Result<Arc<dyn ResultBackend>> {
+    if !matches!(url.to_ascii_lowercase().as_str(), "rpc" | "rpc:" | "rpc://") {
+        let message =
+            "the result backend `rpc://` stands alone: it goes through the broker, and has no host and no options";
+        return Err(Error::config("open", message));
+    }
+    let of_rabbitmq = |url: &&String| {
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        ["amqp", "amqps", "pyamqp"].iter().any(|name| name.eq_ignore_ascii_case(scheme))
+    };
+    broker_url.filter(of_rabbitmq).and(own).ok_or_else(|| {
+        let message =
+            "the result backend `rpc://` takes RabbitMQ as broker, by a URL that begins with `amqp://` or `amqps://`";
+        Error::config("open", message)
+    })
+}
+
 fn serializers(formats: Vec<Arc<dyn Serializer>>, mut accept: Vec<String>) -> Result<Serializers> {
     let mut serializers = Serializers::new();
     for format in formats {
@@ -331,4 +356,31 @@ fn serializers(formats: Vec<Arc<dyn Serializer>>, mut accept: Vec<String>) -> Re
         accept.push("json".to_owned());
     }
     serializers.accept(accept)
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::*;
+
+    fn app(backend: &str) -> AppBuilder {
+        App::builder("shop").broker_url("memory://").result_backend(backend)
+    }
+
+    #[tokio::test]
+    async fn results_by_messages_take_rabbitmq_as_broker() {
+        for backend in ["rpc://", "RPC://", "rpc"] {
+            let error = app(backend).build().await.unwrap_err();
+            assert!(error.to_string().contains("takes RabbitMQ as broker"), "{backend}: {error}");
+        }
+        for backend in ["rpc://localhost", "rpc://?expires=1"] {
+            let error = app(backend).build().await.unwrap_err();
+            assert!(error.to_string().contains("stands alone"), "{backend}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scheme_of_ones_own_may_have_that_name() {
+        let error = app("rpc://mine").scheme("rpc", |_| async { Ok(System::new()) }).build().await.unwrap_err();
+        assert!(error.to_string().contains("stores no results"), "{error}");
+    }
 }

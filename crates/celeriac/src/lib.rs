@@ -43,9 +43,10 @@
 //! | `memory` | `celeriac-memory` | in-process broker and backend (feature `memory`) |
 //! | `sqlite` | `celeriac-sqlite` | the embedded durable file (feature `sqlite`) |
 //! | `redis` | `celeriac-redis` | Redis, shared with Python's Celery (feature `redis`) |
+//! | `amqp` | `celeriac-amqp` | RabbitMQ, shared with Python's Celery (feature `amqp`) |
 //!
 //! # Features
-//! On by default: `macros`, `worker`, `json`, `msgpack`, `memory`, `sqlite`. Others: `redis` and `redis-tls`, the formats `bincode` and `yaml`, the compressions `zlib`,
+//! On by default: `macros`, `worker`, `json`, `msgpack`, `memory`, `sqlite`. Others: `redis` and `redis-tls`, `amqp` and `amqp-tls`, the formats `bincode` and `yaml`, the compressions `zlib`,
 //! `bzip2`, `zstd`, `brotli` and `lzma`.
 
 mod app;
@@ -64,6 +65,8 @@ pub use system::{Opener, System};
 #[cfg(feature = "worker")]
 pub use worker::WorkerSetup;
 
+#[cfg(feature = "amqp")]
+pub use celeriac_amqp as amqp;
 pub use celeriac_backend as backend;
 pub use celeriac_broker as broker;
 #[cfg(feature = "worker")]

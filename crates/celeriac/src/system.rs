@@ -64,6 +64,10 @@ impl Default for Systems {
         openers.insert("memory".to_owned(), Arc::new(|url| Box::pin(memory(url))));
         #[cfg(feature = "sqlite")]
         openers.insert("sqlite".to_owned(), Arc::new(|url| Box::pin(sqlite(url))));
+        #[cfg(feature = "amqp")]
+        for scheme in celeriac_amqp::AmqpConfig::SCHEMES {
+            openers.insert((*scheme).to_owned(), Arc::new(|url| Box::pin(amqp(url))));
+        }
         #[cfg(feature = "redis")]
         for scheme in celeriac_redis::RedisConfig::SCHEMES {
             openers.insert((*scheme).to_owned(), Arc::new(|url| Box::pin(redis(url))));
@@ -77,6 +81,12 @@ impl Systems {
         self.0.insert(scheme, opener);
     }
 
+    /// Whether `url` is Celery's `rpc://`: results are messages, and go through the broker.
+    pub(crate) fn is_rpc(&self, url: &str) -> bool {
+        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+        scheme.eq_ignore_ascii_case("rpc") && !self.0.contains_key(scheme)
+    }
+
     pub(crate) async fn open(&self, url: &str) -> Result<System> {
         let known = || self.0.keys().map(|scheme| format!("`{scheme}`")).collect::<Vec<_>>().join(", ");
         // The URL itself is not shown: it may hold a password.
@@ -86,10 +96,11 @@ impl Systems {
                 format!("a URL begins with a scheme and a colon; known schemes are {}", known()),
             ));
         };
-        // Those of Redis may be written in any case.
+        // Those of Redis and RabbitMQ may be written in any case.
         let lower = scheme.to_ascii_lowercase();
-        let of_redis = feature_of(&lower).is_some_and(|feature| feature.starts_with("redis"));
-        let opener = self.0.get(scheme).or_else(|| self.0.get(&lower).filter(|_| of_redis));
+        let in_any_case =
+            feature_of(&lower).is_some_and(|feature| feature.starts_with("redis") || feature.starts_with("amqp"));
+        let opener = self.0.get(scheme).or_else(|| self.0.get(&lower).filter(|_| in_any_case));
         let Some(opener) = opener else {
             if let Some(feature) = feature_of(&lower) {
                 let message = format!("a URL that begins with `{scheme}` needs cargo feature `{feature}` of celeriac");
@@ -105,12 +116,20 @@ impl Systems {
 /// The feature that a scheme needs, if it is one of ours.
 fn feature_of(scheme: &str) -> Option<&'static str> {
     match scheme {
+        "amqp" | "pyamqp" => Some("amqp"),
+        "amqps" => Some("amqp-tls"),
         "memory" => Some("memory"),
         "sqlite" => Some("sqlite"),
         "rediss" | "valkeys" | "sentinels" => Some("redis-tls"),
         "redis" | "redis+socket" | "redis+unix" | "sentinel" | "unix" | "valkey" | "valkey+unix" => Some("redis"),
         _ => None,
     }
+}
+
+#[cfg(feature = "amqp")]
+async fn amqp(url: String) -> Result<System> {
+    let store = celeriac_amqp::AmqpStore::open(celeriac_amqp::AmqpConfig::from_url(&url)?).await?;
+    Ok(System::new().broker(store.broker()).backend(store.backend()))
 }
 
 #[cfg(feature = "redis")]
@@ -226,6 +245,22 @@ mod redis_tests {
                 assert!(error.to_string().contains("`nonsense`"), "{scheme}: {error}");
             }
         }
-        assert_eq!(feature_of("amqp"), None);
+    }
+}
+
+#[cfg(all(test, feature = "amqp"))]
+mod amqp_tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_scheme_of_rabbitmq_is_known_in_any_case_and_needs_a_feature_of_rabbitmq() {
+        for scheme in celeriac_amqp::AmqpConfig::SCHEMES {
+            assert_eq!(feature_of(scheme), Some(if *scheme == "amqps" { "amqp-tls" } else { "amqp" }), "{scheme}");
+            for scheme in [(*scheme).to_owned(), scheme.to_uppercase()] {
+                // An option that no URL has is found by who reads the URL, and before anything is connected to.
+                let error = Systems::default().open(&format!("{scheme}://localhost?nonsense=1")).await.unwrap_err();
+                assert!(error.to_string().contains("`nonsense`"), "{scheme}: {error}");
+            }
+        }
     }
 }
