@@ -239,6 +239,18 @@ impl<R> TypedSignature<R> {
         self.options.shadow = Some(name.into());
         self
     }
+
+    /// Has a worker in Python ask it to end after it has run for so long. Workers in Rust have no limits.
+    pub fn soft_time_limit(mut self, limit: Duration) -> Self {
+        self.options.soft_time_limit = Some(limit);
+        self
+    }
+
+    /// Has a worker in Python end it by force after it has run for so long. Workers in Rust have no limits.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.options.time_limit = Some(limit);
+        self
+    }
 }
 
 /// Whatever can be sent: a [`TypedSignature`], or a [`Signature`] made by name, whose output is a [`Value`].

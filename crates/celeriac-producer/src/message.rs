@@ -5,7 +5,7 @@ use celeriac_broker::{Destination, Outgoing};
 use celeriac_core::repr::ReprWriter;
 use celeriac_core::{
     CorrelationId, Embed, Error, ErrorKind, Headers, Map, Message, Priority, Properties, Result, RoutingKey,
-    TaskHeaders, TaskId, Timestamp, WireTime,
+    TaskHeaders, TaskId, TimeLimits, Timestamp, WireTime,
 };
 use celeriac_serializer::{Compression, Serializer};
 
@@ -71,6 +71,7 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     headers.expires = expires.map(WireTime::from);
     headers.ignore_result = options.ignore_result.or(defaults.ignore_result);
     headers.shadow = options.shadow;
+    headers.timelimit = TimeLimits { hard: options.time_limit, soft: options.soft_time_limit };
     headers.origin = Some(crate::origin::origin());
     if let Some(lineage) = sender.lineage {
         headers.root_id = Some(lineage.root_id.clone());

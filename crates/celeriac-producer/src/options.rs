@@ -58,8 +58,12 @@ pub struct CallOptions {
     pub serializer: Option<Cow<'static, str>>,
     /// A name to show instead of the task's.
     pub shadow: Option<String>,
+    /// How long the task may run before it is asked to end. Default: the worker's own. Workers in Rust have no limits.
+    pub soft_time_limit: Option<Duration>,
     /// The id of the call. Default: a fresh one. Sending two tasks under one id makes them share one result.
     pub task_id: Option<TaskId>,
+    /// How long the task may run before it is ended by force. Default: the worker's own. Workers in Rust have no limits.
+    pub time_limit: Option<Duration>,
 }
 
 impl CallOptions {
@@ -101,9 +105,12 @@ impl CallOptions {
             "queue" => value.as_str().and_then(|name| name.parse().ok()).map(|queue| self.queue = Some(queue)),
             "serializer" => text().map(|text| self.serializer = Some(text)),
             "shadow" => value.as_str().map(|shadow| self.shadow = Some(shadow.to_owned())),
+            "soft_time_limit" => seconds().map(|limit| self.soft_time_limit = Some(limit)),
             "task_id" => value.as_str().and_then(|id| id.parse().ok()).map(|id| self.task_id = Some(id)),
+            "time_limit" => seconds().map(|limit| self.time_limit = Some(limit)),
             _ => {
-                let known = "compression, countdown, eta, expires, headers, ignore_result, priority, queue, serializer, shadow and task_id";
+                let known = "compression, countdown, eta, expires, headers, ignore_result, priority, queue, serializer, shadow, soft_time_limit, \
+                             task_id and time_limit";
                 return Err(Error::config(
                     "send",
                     format!("unknown option `{name}` of a signature; known are {known}"),
