@@ -56,10 +56,10 @@ def custom_fail(code, detail):
 
 
 @app.task(name="peers.retry", bind=True, max_retries=3)
-def retry(self, times):
+def retry(self, times, countdown=0):
     """Succeeds at the attempt that follows so many others."""
     if self.request.retries < times:
-        raise self.retry(countdown=0)
+        raise self.retry(countdown=countdown)
     return self.request.retries
 
 

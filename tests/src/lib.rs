@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use celeriac::AppBuilder;
 use celeriac::prelude::*;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
@@ -88,13 +89,17 @@ pub fn through_gate_blocking(cx: &TaskContext, traces: State<Traces>, n: u64) ->
 /// # Errors
 /// If it cannot be opened.
 pub async fn app(url: &str, traces: &Path) -> celeriac::Result<App> {
-    App::builder("tests")
-        .read_env(false)
-        .broker_url(url)
-        .state(Traces { folder: traces.to_owned() })
-        .tasks(tasks![double, through_gate, through_gate_blocking, peers::trace])
-        .build()
-        .await
+    builder(url, traces).build().await
+}
+
+/// As [`app`], beginning with which options may be set.
+pub fn builder(url: &str, traces: &Path) -> AppBuilder {
+    App::builder("tests").read_env(false).broker_url(url).state(Traces { folder: traces.to_owned() }).tasks(tasks![
+        double,
+        through_gate,
+        through_gate_blocking,
+        peers::trace
+    ])
 }
 
 /// What workers say, in the folder of their traces.

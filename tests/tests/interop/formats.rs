@@ -1,7 +1,7 @@
 //! Formats and compressions, both ways.
 
 use celeriac::{AppBuilder, Signature};
-use celeriac_tests::python::{PythonClient, PythonWorker};
+use celeriac_tests::python::PythonWorker;
 use serde_json::{Value as Json, json};
 
 use crate::support::{Bench, PATIENCE, RustWorker, json_of, value};
@@ -172,7 +172,7 @@ async fn messages_of_protocol_1_are_worked() {
     let seen_by_rust = client.get(&seen).await.unwrap();
     assert_eq!((&seen_by_rust["id"], &seen_by_rust["by"]), (&json!(seen), &json!("Rust")));
     // A client of protocol 2 beside it.
-    let other = PythonClient::start(&both.bench.server.url(), &both.bench.server.url(), &json!({}));
+    let other = both.bench.other_client(&json!({}));
     let id = other.send("peers.add", json!([1, 1]), json!({}), json!({"queue": "rust"})).await;
     assert_eq!(other.get(&id).await.unwrap(), 2);
     both.bench.is_empty("rust").await;

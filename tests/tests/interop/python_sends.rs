@@ -1,7 +1,6 @@
 //! Python sends, Rust works, Python gets what came of it.
 
 use celeriac::{Signature, TaskState, Value};
-use celeriac_tests::python::{CameBy, PythonClient};
 use celeriac_tests::until;
 use serde_json::{Value as Json, json};
 
@@ -34,28 +33,6 @@ async fn python_gets_what_a_task_in_rust_returns() {
     let huge = "2 ** 200 == app.send_task('rust.echo', (2 ** 200,)).get(timeout=60)";
     assert_eq!(bench.client.evaluate(huge).await, true);
     bench.is_empty("celery").await;
-}
-
-#[tokio::test]
-async fn python_is_woken_when_a_task_in_rust_ends() {
-    let bench = Bench::new().await;
-    let _worker = bench.rust().await;
-    for how in ["success", "ValueError", "OutOfStock", "reject"] {
-        let id = bench.send("rust.end", json!([how])).await;
-        let open = async {
-            looked(&bench).await;
-            bench.gate.open(1);
-        };
-        bench.server.command(&["CONFIG", "RESETSTAT"]).await;
-        let ((outcome, by), ()) = tokio::join!(bench.client.end_by(&id), open);
-        assert_eq!((outcome.is_ok(), by), (how == "success", CameBy::Push), "{how}");
-    }
-}
-
-/// Waits until the client has looked for a result, in vain.
-async fn looked(bench: &Bench) {
-    let looked = async || bench.ask(&["INFO", "commandstats"]).await.contains("cmdstat_get:");
-    until("the client has looked in vain", looked).await;
 }
 
 #[tokio::test]
@@ -107,14 +84,6 @@ async fn a_task_that_rust_does_not_know_is_not_registered() {
     let _worker = bench.rust().await;
     let error = bench.call("rust.unknown", json!([1])).await.unwrap_err();
     assert_eq!((error.class.as_str(), error.args), ("celery.exceptions.NotRegistered", vec![json!("rust.unknown")]));
-    bench.is_empty("celery").await;
-}
-
-#[tokio::test]
-async fn a_task_that_refuses_its_message_gets_it_again() {
-    let bench = Bench::new().await;
-    let _worker = bench.rust().await;
-    assert_eq!(bench.call("rust.twice", json!([])).await.unwrap(), 2);
     bench.is_empty("celery").await;
 }
 
@@ -171,7 +140,7 @@ async fn what_python_says_about_a_task_reaches_rust() {
     let _worker = RustWorker::start(bench.app.worker().queues(["celery", "other"])).await;
     let options = json!({
         "queue": "other", "headers": {"tenant": "ünïcode", "depth": {"a": [1]}}, "shadow": "shown", "task_id": "my-own-id",
-        "priority": 4,
+        "priority": 4, "time_limit": 30, "soft_time_limit": 20.5,
     });
     let id = bench.client.send("peers.request", json!([]), json!({}), options).await;
     assert_eq!(id, "my-own-id");
@@ -191,7 +160,7 @@ async fn what_python_says_about_a_task_reaches_rust() {
         ("queue", json!("other")),
         ("routing_key", json!("other")),
         ("redelivered", json!(false)),
-        ("delivery_count", json!(1)),
+        ("timelimit", json!([30.0, 20.5])),
     ] {
         assert_eq!(seen[name], wanted, "{name}");
     }
@@ -260,19 +229,6 @@ async fn extended(bench: &Bench, id: &str) -> Json {
     let extended = bench.result(id).meta().await.unwrap().unwrap().extended;
     let names = ["name", "args", "kwargs", "worker", "retries", "queue"];
     names.map(|name| json_of(extended.get(name).unwrap())).into_iter().collect()
-}
-
-#[tokio::test]
-async fn results_may_be_in_another_database() {
-    let bench = Bench::new().await;
-    let results = bench.server.url_of(1);
-    let builder = crate::tasks::app(&bench.server.url(), &bench.place.traces(), &bench.gate);
-    let app = builder.result_backend(&results).build().await.unwrap();
-    let _worker = RustWorker::start(app.worker()).await;
-    let client = PythonClient::start(&bench.server.url(), &results, &json!({}));
-    let id = client.send("peers.add", json!([2, 3]), json!({}), json!({})).await;
-    assert_eq!(client.get(&id).await.unwrap(), 5);
-    assert_eq!(bench.client.raw(&id).await, None);
 }
 
 #[tokio::test]

@@ -1,21 +1,11 @@
 //! Rust sends, Python works, Rust gets what came of it.
 
-use celeriac::{ResultError, Signature, TaskFailure, TaskState, Value};
+use celeriac::{Signature, TaskState, Value};
+use celeriac_tests::python::PythonOptions;
 use celeriac_tests::until;
 use serde_json::{Value as Json, json};
 
 use crate::support::{Bench, PATIENCE, json_of, open_step, value};
-
-impl Bench {
-    /// Has Rust send a task, and waits for its result.
-    async fn get(&self, call: Signature) -> Result<Json, TaskFailure> {
-        match self.app.send(call).await.unwrap().get_timeout(PATIENCE).await {
-            Ok(value) => Ok(json_of(&value)),
-            Err(ResultError::Failure(failure)) => Err(failure),
-            Err(other) => panic!("{other}"),
-        }
-    }
-}
 
 #[tokio::test]
 async fn rust_gets_what_a_task_in_python_returns() {
@@ -123,7 +113,15 @@ async fn what_rust_says_about_a_task_reaches_python() {
     let _worker = bench.solo(json!({})).await;
     let call = Signature::named("peers.request").arg(1).kwarg("two", "zwei").option("priority", 4);
     let call = call.option("headers", value(json!({"tenant": "ünïcode", "depth": {"a": [1]}})));
-    let seen = bench.get(call.option("task_id", "my-own-id").option("shadow", "shown")).await.unwrap();
+    let seen = bench
+        .get(
+            call.option("task_id", "my-own-id")
+                .option("shadow", "shown")
+                .option("time_limit", 30)
+                .option("soft_time_limit", 20.5),
+        )
+        .await
+        .unwrap();
     for (name, wanted) in [
         ("id", json!("my-own-id")),
         ("task", json!("peers.request")),
@@ -139,6 +137,7 @@ async fn what_rust_says_about_a_task_reaches_python() {
         ("tenant", json!("ünïcode")),
         ("depth", json!({"a": [1]})),
         ("correlation_id", json!("my-own-id")),
+        ("timelimit", json!([30, 20.5])),
     ] {
         assert_eq!(seen[name], wanted, "{name} of {seen}");
     }
@@ -159,4 +158,14 @@ async fn rust_finds_the_children_of_a_task_in_python() {
     assert_eq!(meta.extended.get("name"), Some(&Value::from("peers.parent")));
     assert_eq!(bench.result(child).get_timeout(PATIENCE).await.unwrap(), Value::from(5));
     assert_eq!(bench.result(child).meta().await.unwrap().unwrap().parent_id.as_ref(), Some(result.id()));
+}
+
+#[tokio::test]
+async fn a_task_of_rust_has_the_time_in_python_that_rust_gives_it() {
+    let bench = Bench::new().await;
+    let _worker = bench.python(PythonOptions::default()).await;
+    for (limit, class) in [("time_limit", "TimeLimitExceeded"), ("soft_time_limit", "SoftTimeLimitExceeded")] {
+        let failure = bench.get(Signature::named("peers.sleep").arg(600).option(limit, 1)).await.unwrap_err();
+        assert_eq!(failure.exc_type, class, "{failure:?}");
+    }
 }

@@ -101,6 +101,7 @@ pub(crate) async fn twice(cx: &TaskContext) -> TaskResult<Option<u32>> {
 #[celeriac::task(name = "peers.request")]
 pub(crate) async fn request(cx: &TaskContext) -> Json {
     let headers = cx.headers();
+    let limits = [headers.timelimit.hard, headers.timelimit.soft];
     json!({
         "id": cx.id().as_str(), "task": cx.name().as_str(), "lang": headers.lang, "origin": headers.origin.as_deref(),
         "root_id": cx.root_id().as_str(), "parent_id": cx.parent_id().map(|id| id.as_str()), "retries": cx.retries(),
@@ -108,6 +109,7 @@ pub(crate) async fn request(cx: &TaskContext) -> Json {
         "group": headers.group.as_ref().map(|group| group.as_str()), "extra": headers.extra,
         "queue": cx.queue().as_str(), "exchange": cx.exchange().as_str(), "routing_key": cx.routing_key().as_str(),
         "redelivered": cx.redelivered(), "delivery_count": cx.delivery_count(), "by": "Rust",
+        "timelimit": limits.map(|limit| limit.map(|limit| limit.as_secs_f64())),
     })
 }
 

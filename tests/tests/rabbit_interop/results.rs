@@ -1,16 +1,18 @@
-//! Results by messages, `rpc://`, between Rust and Python; and results in Redis beside RabbitMQ.
+//! Results by messages, `rpc://`, between Rust and Python.
 
-use celeriac::{Signature, TaskState, Value};
-use celeriac_testkit::server::RedisServer;
+use std::time::Duration;
+
+use celeriac::{Prefetch, ResultError, Signature, TaskState, Timestamp, Value};
 use celeriac_tests::python::CameBy;
 use celeriac_tests::until;
 use serde_json::{Value as Json, json};
 
-use crate::support::{Bench, PATIENCE, RustWorker, json_of, value};
+use crate::expiry::reach;
+use crate::support::{Bench, PATIENCE, RustWorker, json_of, open_step, value};
 
 #[tokio::test]
 async fn python_gets_what_a_task_in_rust_returns() {
-    let bench = Bench::new().await;
+    let bench = Bench::rpc().await;
     let _worker = bench.rust().await;
     assert_eq!(bench.call("peers.add", json!([2, 3])).await.unwrap(), 5);
     assert_eq!(bench.call("rust.nothing", json!([])).await.unwrap(), Json::Null);
@@ -29,7 +31,7 @@ async fn python_gets_what_a_task_in_rust_returns() {
 
 #[tokio::test]
 async fn python_is_told_how_a_task_in_rust_ends() {
-    let bench = Bench::new().await;
+    let bench = Bench::rpc().await;
     let _worker = bench.rust().await;
     for (how, class, args) in [
         ("ValueError", "builtins.ValueError", json!(["no such value"])),
@@ -55,7 +57,7 @@ async fn python_is_told_how_a_task_in_rust_ends() {
 
 #[tokio::test]
 async fn python_sees_the_states_of_a_task_in_rust() {
-    let bench = Bench::new().await;
+    let bench = Bench::rpc().await;
     let _worker = RustWorker::start(bench.app.worker().track_started(true).name("rust@here")).await;
     let id = bench.send("rust.states", json!([])).await;
     for (state, info) in [
@@ -73,7 +75,7 @@ async fn python_sees_the_states_of_a_task_in_rust() {
 
 #[tokio::test]
 async fn a_result_that_nobody_wants_is_not_sent() {
-    let bench = Bench::new().await;
+    let bench = Bench::rpc().await;
     let worker = bench.rust().await;
     let no_result = json!({"ignore_result": true});
     let ids = [
@@ -91,7 +93,7 @@ async fn a_result_that_nobody_wants_is_not_sent() {
 
 #[tokio::test]
 async fn rust_gets_what_a_task_in_python_returns_or_raises() {
-    let bench = Bench::new().await;
+    let bench = Bench::rpc().await;
     let _worker = bench.solo(json!({})).await;
     assert_eq!(bench.get(Signature::named("peers.add").arg(2).arg(3)).await.unwrap(), 5);
     for contents in [
@@ -122,7 +124,7 @@ async fn rust_gets_what_a_task_in_python_returns_or_raises() {
 
 #[tokio::test]
 async fn rust_hears_of_every_step_of_a_task_in_python() {
-    let bench = Bench::new().await;
+    let bench = Bench::rpc().await;
     let _worker = bench.solo(json!({"task_track_started": true})).await;
     let folder = bench.place.path();
     let call = Signature::named("peers.steps").arg(3).arg(folder.display().to_string());
@@ -136,7 +138,7 @@ async fn rust_hears_of_every_step_of_a_task_in_python() {
             continue;
         }
         assert_eq!((&update.state, update.current, update.total), (&TaskState::PROGRESS, Some(next), Some(3)));
-        std::fs::write(folder.join(next.to_string()), "").unwrap();
+        open_step(folder, next);
         next += 1;
     }
     assert_eq!(next, 4);
@@ -149,7 +151,7 @@ async fn rust_hears_of_every_step_of_a_task_in_python() {
 #[tokio::test]
 async fn results_may_be_in_msgpack() {
     let settings = json!({"result_serializer": "msgpack", "result_accept_content": ["json", "msgpack"]});
-    let bench = Bench::with(&settings, |app| app.result_serializer("msgpack").accept(["json", "msgpack"])).await;
+    let bench = Bench::rpc_with(&settings, |app| app.result_serializer("msgpack").accept(["json", "msgpack"])).await;
     let contents = json!({"list": [1, -2, 0.5, true, null, "🦀"], "nested": {"": {}}});
     let worker = bench.rust().await;
     assert_eq!(bench.call("rust.echo", json!([contents])).await.unwrap(), contents);
@@ -165,33 +167,77 @@ async fn results_may_be_in_msgpack() {
 
 #[tokio::test]
 async fn a_result_of_python_comes_although_all_connections_were_closed() {
-    let bench = Bench::new().await;
+    let bench = Bench::rpc().await;
     let _worker = bench.solo(json!({})).await;
     let folder = bench.place.path();
     let call = Signature::named("peers.steps").arg(1).arg(folder.display().to_string());
     let result = bench.app.send(call).await.unwrap();
     until("the task runs", async || result.state().await.unwrap() == TaskState::PROGRESS).await;
     bench.close_connections().await;
-    std::fs::write(folder.join("1"), "").unwrap();
+    open_step(folder, 1);
     assert_eq!(result.get_timeout(PATIENCE).await.unwrap(), Value::from(1));
     assert_eq!(bench.get(Signature::named("peers.add").arg(2).arg(3)).await.unwrap(), 5);
 }
 
 #[tokio::test]
-async fn results_may_be_in_redis() {
-    let redis = RedisServer::start().await;
-    let bench = Bench::and(&redis.url(), &json!({}), |app| app.result_backend(redis.url())).await;
-    let worker = bench.rust().await;
-    assert_eq!(bench.call("peers.add", json!([2, 3])).await.unwrap(), 5);
-    let error = bench.call("rust.fail", json!(["ValueError"])).await.unwrap_err();
-    assert_eq!(error.class, "builtins.ValueError");
-    let id = bench.send("rust.echo", json!(["both"])).await;
-    let result = bench.app.result::<Value>(id.parse().unwrap());
-    assert_eq!(result.get_timeout(PATIENCE).await.unwrap(), Value::from("both"), "both may read it");
-    assert_eq!(bench.client.get(&id).await.unwrap(), "both");
-    worker.stop().await;
+async fn both_learn_that_a_task_has_expired() {
+    let bench = Bench::rpc().await;
+    let rust = RustWorker::start(bench.app.worker().concurrency(1).prefetch(Prefetch::Fixed(10))).await;
+    // It waits in the worker until another one has ended.
+    bench.send("rust.end", json!(["success"])).await;
+    let soon = Timestamp::now() + Duration::from_secs(5);
+    let id = bench.client.send("rust.now", json!([]), json!({}), json!({"expires": soon.to_string()})).await;
+    bench.until("celery", (0, 2)).await;
+    reach(soon).await;
+    bench.gate.open(1);
+    until("Python knows it", async || bench.client.state(&id).await.0 == "REVOKED").await;
+    let error = bench.client.get(&id).await.unwrap_err();
+    assert_eq!((error.class.as_str(), error.args), ("celery.exceptions.TaskRevokedError", vec![json!("expired")]));
+    rust.stop().await;
+
+    let call = Signature::named("peers.add").arg(1).arg(2).option("expires", "2020-01-01T00:00:00+00:00");
+    let result = bench.app.send(call).await.unwrap();
+    let _python = bench.solo(json!({})).await;
+    match result.get_timeout(PATIENCE).await {
+        Err(ResultError::Revoked(failure)) => assert_eq!(failure.exc_type, "TaskRevokedError"),
+        other => panic!("not revoked: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn rust_sees_that_a_task_in_python_is_tried_again() {
+    let bench = Bench::rpc().await;
     let _worker = bench.solo(json!({})).await;
-    assert_eq!(bench.get(Signature::named("peers.add").arg(2).arg(3)).await.unwrap(), 5);
-    let failure = bench.get(Signature::named("peers.fail").arg("no luck 🦀")).await.unwrap_err();
-    assert_eq!((failure.exc_type.as_str(), failure.message().as_str()), ("ValueError", "no luck 🦀"));
+    let result = bench.app.send(Signature::named("peers.retry").arg(1).kwarg("countdown", 2)).await.unwrap();
+    until("it is to be tried again", async || result.state().await.unwrap() == TaskState::Retry).await;
+    assert_eq!(result.get_timeout(PATIENCE).await.unwrap(), Value::from(1));
+}
+
+#[tokio::test]
+async fn an_extended_result_tells_the_other_all() {
+    let bench = Bench::rpc().await;
+    let worker = bench.app.worker().result_extended(true).name("rust@here");
+    let rust = RustWorker::start(worker).await;
+    // One object in Python knows the record, and no other.
+    let told = "[[r.get(timeout=60), r.name, r.args, r.kwargs, r.worker, r.retries, r.queue] for r in [app.send_task('rust.join', ('a',), {'b': 'b'})]][0]";
+    let told = bench.client.evaluate(told).await;
+    assert_eq!(told, json!(["ab", "rust.join", ["a"], {"b": "b"}, "rust@here", 0, "celery"]));
+    rust.stop().await;
+
+    let _python = bench.solo(json!({"result_extended": true})).await;
+    let result = bench.app.send(Signature::named("peers.retry").kwarg("times", 2)).await.unwrap();
+    assert_eq!(result.get_timeout(PATIENCE).await.unwrap(), Value::from(2));
+    let extended = result.meta().await.unwrap().unwrap().extended;
+    let told = ["name", "args", "kwargs", "retries", "queue"].map(|name| json_of(extended.get(name).unwrap()));
+    assert_eq!(Json::from(told.to_vec()), json!(["peers.retry", [], {"times": 2}, 2, "celery"]));
+    assert!(json_of(extended.get("worker").unwrap()).as_str().unwrap().contains('@'));
+}
+
+#[tokio::test]
+async fn a_result_reaches_only_who_sent_the_task() {
+    let bench = Bench::rpc().await;
+    let _worker = bench.rust().await;
+    let id = bench.send("rust.echo", json!([1])).await;
+    assert_eq!(bench.client.get(&id).await.unwrap(), 1);
+    assert_eq!(bench.result(&id).state().await.unwrap(), TaskState::Pending);
 }

@@ -1,67 +1,74 @@
-//! What the tests share: a virtual host, an app in Rust, a client in Python, and workers of both kinds.
+//! A virtual host of RabbitMQ, and what both keep there.
 
-use std::time::Duration;
+use std::ops::Deref;
 
-use celeriac::{App, AppBuilder, ResultError, ShutdownHandle, Signature, System, TaskFailure, Value, WorkerSetup};
-use celeriac_amqp::{AmqpConfig, AmqpStore};
-use celeriac_testkit::server::{RabbitServer, Vhost};
-use celeriac_tests::Place;
-use celeriac_tests::python::{Pool, PythonClient, PythonError, PythonOptions, PythonWorker};
+use celeriac::{App, AppBuilder, Result};
+use celeriac_testkit::server::{RabbitServer, RedisServer, Vhost};
+use celeriac_tests::python::PythonWorker;
+use celeriac_tests::until;
 use serde_json::{Value as Json, json};
-use tokio::task::JoinHandle;
 
-use crate::tasks::{self, Gate};
-
-/// Long enough for whatever must happen, on any machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::pair::Pair;
+pub(crate) use crate::pair::{PATIENCE, RustWorker, json_of, open_step, value};
 
 /// The server of all tests of this process.
 pub(crate) async fn server() -> &'static RabbitServer {
     RabbitServer::shared().await
 }
 
-/// A virtual host, an app in Rust and a client in Python; both send to it and get results by `rpc://`. No worker yet.
+/// A virtual host, an app in Rust and a client in Python. No worker yet.
 pub(crate) struct Bench {
-    pub(crate) app: App,
-    pub(crate) client: PythonClient,
-    /// Where tasks in Rust wait.
-    pub(crate) gate: Gate,
-    /// Where tasks of both leave traces.
-    pub(crate) place: Place,
+    pair: Pair,
     pub(crate) vhost: Vhost<'static>,
-    /// Where Python keeps results.
-    backend: String,
+    /// Where both keep results, unless these are messages.
+    redis: Option<RedisServer>,
+}
+
+impl Deref for Bench {
+    type Target = Pair;
+
+    fn deref(&self) -> &Pair {
+        &self.pair
+    }
 }
 
 impl Bench {
+    /// With results in Redis.
     pub(crate) async fn new() -> Self {
-        Self::with(&json!({}), |app| app).await
+        Self::with(&json!({}), "", |app| app).await
     }
 
-    /// With settings of the client's app, and what else there is to say of the app in Rust.
-    pub(crate) async fn with(settings: &Json, more: impl FnOnce(AppBuilder) -> AppBuilder) -> Self {
-        Self::and("rpc://", settings, more).await
+    /// With results in Redis, settings of the client's app, what follows the URL of the app in Rust, and what else there is to say of it.
+    pub(crate) async fn with(settings: &Json, options: &str, more: impl FnOnce(AppBuilder) -> AppBuilder) -> Self {
+        let (vhost, redis) = (server().await.vhost().await, RedisServer::start().await);
+        let more = |app: AppBuilder| more(app.result_backend(redis.url()));
+        let pair = Pair::new((vhost.url(), redis.url()), settings, options, more).await;
+        Self { pair, vhost, redis: Some(redis) }
     }
 
-    /// As [`Bench::with`], with another backend for Python.
-    pub(crate) async fn and(backend: &str, settings: &Json, more: impl FnOnce(AppBuilder) -> AppBuilder) -> Self {
+    /// With results by messages.
+    pub(crate) async fn rpc() -> Self {
+        Self::rpc_with(&json!({}), |app| app).await
+    }
+
+    /// As [`Bench::rpc`], with settings of the client's app, and what else there is to say of the app in Rust.
+    pub(crate) async fn rpc_with(settings: &Json, more: impl FnOnce(AppBuilder) -> AppBuilder) -> Self {
         let vhost = server().await.vhost().await;
-        let client = PythonClient::start(&vhost.url(), backend, settings);
-        let (place, gate) = (Place::new(), Gate::default());
-        let builder = tasks::app(&vhost.url(), &place.traces(), &gate).scheme("amqp", open);
-        let app = more(builder).build().await.unwrap();
-        Self { app, client, gate, place, vhost, backend: backend.to_owned() }
+        let pair = Pair::new((vhost.url(), "rpc://".to_owned()), settings, "", more).await;
+        Self { pair, vhost, redis: None }
     }
 
-    /// Starts a worker in Rust, in this process, with connections of its own.
-    pub(crate) async fn rust(&self) -> RustWorker {
-        RustWorker::start(self.app.worker().concurrency(4)).await
+    /// Another app in Rust, which keeps its results where the first one does, if that is Redis.
+    pub(crate) async fn another(&self, options: &str, more: impl FnOnce(AppBuilder) -> AppBuilder) -> Result<App> {
+        let url = format!("{}{options}", self.vhost.url());
+        let app = crate::tasks::app(&url, &self.place.traces(), &self.gate);
+        more(self.redis.iter().fold(app, |app, redis| app.result_backend(redis.url()))).build().await
     }
 
-    /// Starts a worker in Python whose tasks run one after another.
-    pub(crate) async fn solo(&self, settings: Json) -> PythonWorker {
-        let options = PythonOptions { pool: Pool::Solo, settings, ..PythonOptions::default() };
-        PythonWorker::start(&self.vhost.url(), &self.backend, options).await
+    /// Waits until the queue has so many consumers.
+    pub(crate) async fn consumed(&self, queue: &str, consumers: u64) {
+        let consumed = async || self.vhost.queue_info(queue).await.is_some_and(|info| info.consumers == consumers);
+        until(&format!("`{queue}` has {consumers} consumers"), consumed).await;
     }
 
     /// Closes all connections to the virtual host, as an operator does.
@@ -72,59 +79,33 @@ impl Bench {
         assert_ne!(self.vhost.server().eval(&closing).await, "[]", "there are connections");
     }
 
-    /// Has Python send a task.
-    pub(crate) async fn send(&self, name: &str, args: Json) -> String {
-        self.client.send(name, args, json!({}), json!({})).await
+    /// How many messages of the queue wait, and how many are in somebody's hands.
+    pub(crate) async fn count(&self, queue: &str) -> (u64, u64) {
+        self.vhost.queue_info(queue).await.map_or((0, 0), |info| (info.ready, info.unacked))
     }
 
-    /// Has Python send a task and wait for its result.
-    pub(crate) async fn call(&self, name: &str, args: Json) -> Result<Json, PythonError> {
-        self.client.get(&self.send(name, args).await).await
+    /// Waits until so many messages of the queue wait, and so many are in somebody's hands.
+    pub(crate) async fn until(&self, queue: &str, wanted: (u64, u64)) {
+        until(&format!("`{queue}` has {wanted:?}"), async || self.count(queue).await == wanted).await;
     }
 
-    /// Has Rust send a task, and waits for its result.
-    pub(crate) async fn get(&self, call: Signature) -> Result<Json, TaskFailure> {
-        match self.app.send(call).await.unwrap().get_timeout(PATIENCE).await {
-            Ok(value) => Ok(json_of(&value)),
-            Err(ResultError::Failure(failure)) => Err(failure),
-            Err(other) => panic!("{other}"),
-        }
+    /// Waits until no message is in the queue, nor in anybody's hands.
+    pub(crate) async fn is_empty(&self, queue: &str) {
+        self.until(queue, (0, 0)).await;
     }
 }
 
-async fn open(url: String) -> celeriac::Result<System> {
-    let store = AmqpStore::open(AmqpConfig::from_url(&url)?).await?;
-    Ok(System::new().broker(store.broker()).backend(store.backend()))
+/// Sees to it that RabbitMQ has refused nothing of what a worker in Python declared.
+pub(crate) fn assert_accepted(python: &PythonWorker) {
+    let log = python.log();
+    let refusals = ["PRECONDITION_FAILED", "PreconditionFailed", "NOT_IMPLEMENTED", "Failed to"];
+    assert!(refusals.iter().all(|refusal| !log.contains(refusal)), "{log}");
 }
 
-/// A worker in Rust, in this process.
-pub(crate) struct RustWorker {
-    handle: ShutdownHandle,
-    running: JoinHandle<celeriac::Result<()>>,
-}
-
-impl RustWorker {
-    pub(crate) async fn start(setup: WorkerSetup) -> Self {
-        let worker = setup.build().unwrap();
-        let (handle, started) = (worker.handle(), worker.started());
-        let running = tokio::spawn(worker.run());
-        assert!(started.await, "a worker starts");
-        Self { handle, running }
-    }
-
-    /// Lets it finish what runs, and hand back the rest.
-    pub(crate) async fn stop(self) {
-        self.handle.shutdown();
-        self.running.await.unwrap().unwrap();
-    }
-}
-
-/// As celeriac has it.
-pub(crate) fn value(json: Json) -> Value {
-    serde_json::from_value(json).unwrap()
-}
-
-/// As the tests have it.
-pub(crate) fn json_of(value: &Value) -> Json {
-    serde_json::to_value(value).unwrap()
+/// Settings of an app in Python with quorum queues, which uses native delayed delivery.
+pub(crate) fn quorum() -> Json {
+    json!({
+        "task_default_queue_type": "quorum", "task_default_exchange_type": "topic",
+        "task_create_missing_queue_type": "quorum", "task_create_missing_queue_exchange_type": "topic",
+    })
 }

@@ -1,71 +1,17 @@
-//! Expiry and ETAs, both ways.
+//! ETAs both ways, and what Python sends to expire.
 
 use std::time::Duration;
 
-use celeriac::{AsyncResult, QueueName, QueueSpec, ResultError, Signature, TaskState, Timestamp, Value};
+use celeriac::{AsyncResult, QueueName, QueueSpec, Signature, TaskState, Timestamp, Value};
 use celeriac_tests::python::PythonOptions;
 use celeriac_tests::until;
 use serde_json::{Value as Json, json};
 
+use crate::expiry::{assert_expired, reach};
 use crate::support::{Bench, PATIENCE};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const PARKED: [&str; 2] = ["ZCARD", "_celeriac.parked.celery"];
-
-/// Waits until a time has come.
-async fn reach(time: Timestamp) {
-    until("the time has come", async || Timestamp::now() > time).await;
-}
-
-/// Sees to it that both know the task as revoked.
-async fn assert_expired(bench: &Bench, id: &str) {
-    let error = bench.client.get(id).await.unwrap_err();
-    assert_eq!((error.class.as_str(), error.args), ("celery.exceptions.TaskRevokedError", vec![json!("expired")]));
-    assert_eq!(bench.client.state(id).await.0, "REVOKED");
-    match bench.result(id).get_timeout(PATIENCE).await {
-        Err(ResultError::Revoked(failure)) => assert_eq!(failure.exc_type, "TaskRevokedError"),
-        other => panic!("not revoked: {other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn a_task_of_python_that_has_expired_is_revoked_by_rust() {
-    let bench = Bench::new().await;
-    let soon = Timestamp::now() + Duration::from_millis(300);
-    let options =
-        [json!({"expires": "2020-01-01T00:00:00Z"}), json!({"expires": -1}), json!({"expires": soon.to_string()})];
-    let mut expired = Vec::new();
-    for options in options {
-        expired.push(bench.client.send("rust.now", json!([]), json!({}), options).await);
-    }
-    let fresh = bench.client.send("peers.add", json!([1, 2]), json!({}), json!({"expires": 600})).await;
-    reach(soon).await;
-    let _worker = bench.rust().await;
-    for id in expired {
-        assert_expired(&bench, &id).await;
-    }
-    assert_eq!(bench.client.get(&fresh).await.unwrap(), 3);
-    bench.is_empty("celery").await;
-}
-
-#[tokio::test]
-async fn a_task_of_rust_that_has_expired_is_revoked_by_python() {
-    let bench = Bench::new().await;
-    let soon = Timestamp::now() + Duration::from_millis(300);
-    let call = || Signature::named("peers.add").arg(1).arg(2);
-    let options = ["2020-01-01T00:00:00+00:00".to_owned(), soon.to_string()];
-    let mut expired = Vec::new();
-    for expires in options {
-        expired.push(bench.app.send(call().option("expires", expires)).await.unwrap());
-    }
-    let fresh = bench.app.send(call().option("expires", 600)).await.unwrap();
-    reach(soon).await;
-    let _worker = bench.solo(json!({})).await;
-    for result in expired {
-        assert_expired(&bench, result.id()).await;
-    }
-    assert_eq!(fresh.get_timeout(PATIENCE).await.unwrap(), Value::from(3));
-}
 
 #[tokio::test]
 async fn a_task_of_python_for_later_is_parked_by_rust_and_runs_when_it_is_due() {
@@ -139,18 +85,6 @@ async fn a_queue_may_keep_celerys_form_beside_workers_in_rust() {
 }
 
 #[tokio::test]
-async fn a_task_that_expires_before_it_is_due_is_revoked() {
-    let bench = Bench::new().await;
-    let _worker = bench.rust().await;
-    let options = json!({"countdown": 0.4, "expires": 0.2});
-    let id = bench.client.send("rust.now", json!([]), json!({}), options).await;
-    assert_expired(&bench, &id).await;
-    let call = Signature::named("rust.now").option("countdown", 0.4).option("expires", 0.2);
-    let result = bench.app.send(call).await.unwrap();
-    assert_expired(&bench, result.id()).await;
-}
-
-#[tokio::test]
 async fn an_eta_in_the_past_or_without_an_offset_is_read_as_python_reads_it() {
     let bench = Bench::new().await;
     let _worker = bench.rust().await;
@@ -165,4 +99,33 @@ async fn an_eta_in_the_past_or_without_an_offset_is_read_as_python_reads_it() {
         format!("app.send_task('peers.add', (1, 2), eta={naive} + __import__('datetime').timedelta(hours=1)).id");
     bench.client.evaluate(&later).await;
     bench.until(&PARKED, "1").await;
+}
+
+#[tokio::test]
+async fn a_task_of_python_that_has_expired_is_revoked_by_rust() {
+    let bench = Bench::new().await;
+    let soon = Timestamp::now() + Duration::from_millis(300);
+    let options =
+        [json!({"expires": "2020-01-01T00:00:00Z"}), json!({"expires": -1}), json!({"expires": soon.to_string()})];
+    let mut expired = Vec::new();
+    for options in options {
+        expired.push(bench.client.send("rust.now", json!([]), json!({}), options).await);
+    }
+    let fresh = bench.client.send("peers.add", json!([1, 2]), json!({}), json!({"expires": 600})).await;
+    reach(soon).await;
+    let _worker = bench.rust().await;
+    for id in expired {
+        assert_expired(&bench, &id).await;
+    }
+    assert_eq!(bench.client.get(&fresh).await.unwrap(), 3);
+    bench.is_empty("celery").await;
+}
+
+#[tokio::test]
+async fn a_task_of_python_that_expires_before_it_is_due_is_revoked() {
+    let bench = Bench::new().await;
+    let _worker = bench.rust().await;
+    let options = json!({"countdown": 0.4, "expires": 0.2});
+    let id = bench.client.send("rust.now", json!([]), json!({}), options).await;
+    assert_expired(&bench, &id).await;
 }

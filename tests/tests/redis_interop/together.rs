@@ -1,14 +1,9 @@
 //! A worker in Python and one in Rust, on one queue, while both kinds of client send.
 
-use celeriac::{Signature, Value};
 use celeriac_tests::python::PythonOptions;
-use serde_json::json;
 
-use crate::support::{Bench, PATIENCE};
-
-/// As many are sent by each.
-const EACH: u64 = 1_250;
-const ALL: u64 = 2 * EACH;
+use crate::both_work::assert_every_task_is_done_once;
+use crate::support::Bench;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_is_done_once_by_one_of_both() {
@@ -17,37 +12,5 @@ async fn every_task_is_done_once_by_one_of_both() {
     // Slower than it could be, so that Python has its share.
     let _rust = bench.actor("", 2, 0.005);
     bench.until(&["ZCARD", "_celeriac.workers"], "1").await;
-
-    let by_rust = async {
-        let mut ids = Vec::new();
-        for start in (0..EACH).step_by(50) {
-            let call = |n: u64| Signature::named("peers.trace").arg(n);
-            // Some alone, some at once.
-            for n in start..start + 10 {
-                ids.push(bench.app.send(call(n)).await.unwrap().id().to_string());
-            }
-            let sent = bench.app.send_batch((start + 10..start + 50).map(call)).await.unwrap();
-            ids.extend(sent.iter().map(|result| result.id().to_string()));
-        }
-        ids
-    };
-    let by_python = format!("[trace.delay(n).id for n in range({EACH}, {ALL})]");
-    let (mut ids, by_python) = tokio::join!(by_rust, bench.client.evaluate(&by_python));
-    ids.extend(by_python.as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()));
-    assert_eq!(ids.len() as u64, ALL);
-
-    for (n, id) in ids.iter().enumerate() {
-        let value = bench.result(id).get_timeout(PATIENCE).await;
-        assert_eq!(value.unwrap_or_else(|error| panic!("task {n} has no result: {error}")), Value::from(n as u64));
-    }
-    let seen_by_python = bench.client.get_many(&ids).await.unwrap();
-    assert_eq!(seen_by_python, (0..ALL).map(|n| json!(n)).collect::<Vec<_>>());
-    let mut done = bench.traces();
-    done.sort_unstable();
-    assert_eq!(done, (0..ALL).collect::<Vec<_>>());
-    bench.is_empty("celery").await;
-    let of_python =
-        python.log().lines().filter(|line| line.contains("peers.trace[") && line.contains("succeeded")).count();
-    println!("of {ALL} tasks, Python did {of_python}");
-    assert!((1..ALL).contains(&(of_python as u64)), "both took part: {of_python} by Python");
+    assert_every_task_is_done_once(&bench, &python, 1_250).await;
 }

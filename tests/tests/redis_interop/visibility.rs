@@ -69,6 +69,8 @@ async fn each_dead_workers_task_waits_for_the_end_of_its_own_lease_whatever_time
     let python = bench.python(PythonOptions { settings: visibility(1), env, ..options }).await;
     plant(&bench, BAIT).await;
     until("Python finds the bait", async || bench.traces().contains(&BAIT)).await;
+    // It leaves a trace before it is acknowledged.
+    bench.until(&["ZCARD", "unacked_index"], "2").await;
     workers.iter().for_each(|worker| worker.kill());
     let ends = bench.server.command(&["ZRANGE", "unacked_index", "0", "-1", "WITHSCORES"]).await.texts();
     // Python may not have acknowledged the bait yet.
