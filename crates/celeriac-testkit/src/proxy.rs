@@ -8,6 +8,7 @@ mod faults;
 mod frames;
 mod resp;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::server::Port;
+use crate::server::{Patience, Port};
 use connection::accept;
 pub use faults::Cut;
 use faults::{Random, Shared};
@@ -206,7 +207,17 @@ impl FaultProxy {
     async fn listen(&self) {
         let mut accepting = self.accepting.lock().await;
         if accepting.is_none() {
-            let listener = TcpListener::bind(self.address()).await.expect("a reserved port can be listened on");
+            let patience = Patience::new();
+            let listener = loop {
+                match TcpListener::bind(self.address()).await {
+                    Ok(listener) => break listener,
+                    // A child of this process that was just forked has what listened there last, for a moment more.
+                    Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                        patience.pause("a reserved port is free", String::new).await;
+                    }
+                    Err(error) => panic!("a reserved port cannot be listened on: {error}"),
+                }
+            };
             *accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
         }
     }

@@ -12,6 +12,7 @@ mod redis;
 mod tls;
 mod url;
 
+pub(crate) use patience::Patience;
 pub(crate) use port::Port;
 pub use process::Process;
 pub use rabbit::{Permissions, QueueInfo, RabbitBuilder, RabbitServer, Vhost};
