@@ -63,13 +63,23 @@ impl Live {
     /// # Errors
     /// As a fault of the driver tells, see [`fault`].
     pub(crate) async fn channel(&self, operation: &'static str) -> Result<Channel, Fault> {
-        // CANCEL SAFETY: a channel that nobody waits for any more is gone with the connection.
+        self.answered(operation, self.connection.create_channel()).await
+    }
+
+    /// What the driver answers on this connection. When that is lost, the driver may leave open what it was asked.
+    ///
+    /// # Errors
+    /// As a fault of the driver tells, see [`fault`].
+    pub(crate) async fn answered<T>(
+        &self,
+        operation: &'static str,
+        asked: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, Fault> {
+        // CANCEL SAFETY: what nobody waits for any more is gone with the connection.
         tokio::select! {
-            channel = self.connection.create_channel() => channel.map_err(|error| fault(operation, &error)),
-            // The driver may leave the question open then.
-            () = self.lost.cancelled() => {
-                Err(Fault::Broken(Error::unavailable(operation, "the connection to RabbitMQ was lost")))
-            }
+            biased;
+            answer = asked => answer.map_err(|error| fault(operation, &error)),
+            () = self.lost.cancelled() => Err(lost(operation)),
         }
     }
 
@@ -89,6 +99,11 @@ impl Live {
     pub(crate) async fn until_unblocked(&self) {
         let _ = self.blocked.clone().wait_for(Option::is_none).await;
     }
+}
+
+/// What was asked may or may not have been done.
+pub(crate) fn lost(operation: &'static str) -> Fault {
+    Fault::Broken(Error::unavailable(operation, "the connection to RabbitMQ was lost"))
 }
 
 #[derive(Clone)]

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::config::AmqpConfig;
-use crate::error::{Fault, fault};
+use crate::error::Fault;
 use crate::link::{Link, Live};
 use crate::topology::Topology;
 use letter::Letter;
@@ -154,8 +154,8 @@ impl Shared {
             Some((_, channel)) => Ok(channel),
             None => {
                 let channel = live.channel(operation).await?;
-                let confirmed = channel.confirm_select(ConfirmSelectOptions::default()).await;
-                confirmed.map(|()| channel).map_err(|error| fault(operation, &error))
+                live.answered(operation, channel.confirm_select(ConfirmSelectOptions::default())).await?;
+                Ok(channel)
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 use crate::config::AmqpConfig;
 use crate::delay::{DELIVERY, Exit, inlet, pattern};
 use crate::error::{Fault, fault};
-use crate::link::{Link, Live};
+use crate::link::{Link, Live, lost};
 use step::Step;
 
 const DECLARE: &str = "declare queue";
@@ -324,31 +324,37 @@ impl Topology {
     }
 
     /// Carries out `steps` in order, on a channel of their own, because whatever is refused closes its channel. Waits for as long as there is no
-    /// connection.
+    /// connection, and goes on from where the last one was lost: there are many steps to the delay, and connections that do not last for so long.
     ///
     /// # Errors
     /// Never [`Fault::Broken`].
     async fn ask(&self, operation: &'static str, steps: &[Step]) -> std::result::Result<Vec<u32>, Fault> {
         let mut backoff = Backoff::default();
+        let mut answers = Vec::with_capacity(steps.len());
         loop {
             let live = self.sending.live(operation).await.map_err(Fault::Refused)?;
             self.known().at(live.number);
+            let resumed = !answers.is_empty();
+            let left = steps.get(answers.len()..).unwrap_or_default();
             let asked = if live.blocked().is_some() {
                 let live = self.receiving.live(operation).await.map_err(Fault::Refused)?;
-                carry_out(operation, &live, steps).await
+                carry_out(operation, &live, left, &mut answers).await
             } else {
                 // CANCEL SAFETY: what was asked may or may not have been done, and is asked again.
                 tokio::select! {
-                    asked = carry_out(operation, &live, steps) => asked,
+                    asked = carry_out(operation, &live, left, &mut answers) => asked,
                     () = live.until_blocked() => continue,
                 }
             };
             match asked {
+                Ok(()) => return Ok(answers),
                 Err(Fault::Broken(error)) => {
                     tracing::debug!(error = %error.report(), "lost the connection while declaring, or the server ended it");
                     backoff.wait().await;
                 }
-                done => return done,
+                // What was there before may have gone with the connection, as with a server that starts anew.
+                Err(Fault::Closed { code: 404, .. }) if resumed => answers.clear(),
+                Err(fault) => return Err(fault),
             }
         }
     }
@@ -376,10 +382,11 @@ impl Topology {
 }
 
 impl Known {
-    /// Forgets what another connection saw: the server may have been another, or started anew.
+    /// Forgets what another connection saw: the server may have been another, or started anew. Not the levels, which are many, and stay: a server
+    /// that has none refuses what is published to them.
     fn at(&mut self, connection: u64) {
         if self.connection != Some(connection) {
-            *self = Self { connection: Some(connection), ..Self::default() };
+            *self = Self { connection: Some(connection), levels: self.levels, ..Self::default() };
         }
     }
 }
@@ -409,8 +416,13 @@ fn inlets(spec: &QueueSpec) -> Vec<Step> {
     inlets.collect()
 }
 
-/// Sends all steps before it waits for the first answer.
-async fn carry_out(operation: &'static str, live: &Live, steps: &[Step]) -> std::result::Result<Vec<u32>, Fault> {
+/// Sends all steps before it waits for the first answer, and adds the answers up to the first that is an error to `answers`.
+async fn carry_out(
+    operation: &'static str,
+    live: &Live,
+    steps: &[Step],
+    answers: &mut Vec<u32>,
+) -> std::result::Result<(), Fault> {
     let channel = live.channel(operation).await?;
     let mut sent = Vec::with_capacity(steps.len());
     for step in steps {
@@ -419,10 +431,20 @@ async fn carry_out(operation: &'static str, live: &Live, steps: &[Step]) -> std:
         let _ = poll!(&mut sending);
         sent.push(sending);
     }
-    join_all(sent.iter_mut()).await;
-    let answers = sent.iter_mut().filter_map(|answer| answer.as_mut().take_output());
-    let answers: lapin::Result<Vec<u32>> = answers.collect();
-    answers.map_err(|error| fault(operation, &error))
+    // CANCEL SAFETY: what was answered is kept.
+    tokio::select! {
+        _ = join_all(sent.iter_mut()) => {}
+        // The driver may leave open what it was asked then.
+        () = live.lost.cancelled() => {}
+    }
+    for step in &mut sent {
+        match step.as_mut().take_output() {
+            Some(Ok(count)) => answers.push(count),
+            Some(Err(error)) => return Err(fault(operation, &error)),
+            None => return Err(lost(operation)),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::records::Records;
 use crate::backoff::Backoff;
 use crate::config::AmqpConfig;
 use crate::error::{Fault, again, closed, fault};
-use crate::link::{Link, Live};
+use crate::link::{Link, Live, lost};
 
 const RECEIVE: &str = "receive results";
 
@@ -249,7 +249,7 @@ impl Receiver {
         // CANCEL SAFETY: a channel half set up goes with its connection.
         let (channel, consumer) = tokio::select! {
             // The driver may leave open what it was asked then.
-            () = live.lost.cancelled() => return Err(Fault::Broken(Error::unavailable(RECEIVE, "the connection is lost"))),
+            () = live.lost.cancelled() => return Err(lost(RECEIVE)),
             opened = opening => opened?,
         };
         Ok((live, channel, consumer))

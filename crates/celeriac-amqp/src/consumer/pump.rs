@@ -27,7 +27,7 @@ use crate::backoff::Backoff;
 use crate::config::QueueType;
 use crate::error::{Fault, fault};
 use crate::held::{LAST_TAG, delivery_tag};
-use crate::link::Live;
+use crate::link::{Live, lost};
 use crate::settle::Settler;
 use crate::store::Inner;
 
@@ -155,8 +155,15 @@ impl Pump {
         };
         let session = Arc::new(Session::new(self.inner.held.number(), channel, &self.name, lines));
         self.inner.held.insert(&session);
-        let mut reader = Reader { pump: self, live: &live, session: &session, streams: SelectAll::new() };
-        let outcome = reader.run().await;
+        let mut reader = Reader { pump: self, session: &session, streams: SelectAll::new() };
+        // CANCEL SAFETY: what the reader knows is of no use without its channel.
+        let outcome = tokio::select! {
+            biased;
+            () = closing.cancelled() => Err(Next::Stop),
+            // The driver may leave open what it was asked then.
+            () = live.lost.cancelled() => Err(lost(RECEIVE).into()),
+            outcome = reader.run() => outcome,
+        };
         match &outcome {
             Err(Next::Again(_)) => self.inner.held.remove(&session),
             // What was handed out is settled on it still.
@@ -188,7 +195,6 @@ async fn restore(inner: &Inner, queue: &QueueName) -> Result<()> {
 /// Reads on one channel.
 struct Reader<'a> {
     pump: &'a Pump,
-    live: &'a Live,
     session: &'a Arc<Session>,
     streams: SelectAll<BoxStream<'static, Event>>,
 }
@@ -210,8 +216,6 @@ impl Reader<'_> {
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => return self.retire().await,
-                () = self.pump.inner.closing.cancelled() => return Err(Next::Stop),
-                () = self.live.lost.cancelled() => return Err(lost().into()),
                 events = next(&mut self.streams) => {
                     for line in self.read(events, &mut timer)? {
                         restoring.extend(self.restored(line));
@@ -390,21 +394,12 @@ impl Reader<'_> {
     async fn retire(&mut self) -> Result<(), Next> {
         self.session.retire();
         while !self.streams.is_empty() {
-            // CANCEL SAFETY: streams keep what is not taken out; the other only waits.
-            let events = tokio::select! {
-                () = self.live.lost.cancelled() => return Err(lost().into()),
-                () = self.pump.inner.closing.cancelled() => return Err(Next::Stop),
-                events = next(&mut self.streams) => events,
-            };
+            let events = next(&mut self.streams).await;
             self.read(events, &mut Timer::default())?;
         }
         // When the consumer is said to be cancelled, others get what it had.
         self.session.flush().await.map_err(|error| fault(RECEIVE, &error).into())
     }
-}
-
-fn lost() -> Fault {
-    Fault::Broken(Error::unavailable(RECEIVE, "the connection to RabbitMQ was lost"))
 }
 
 /// Waits for what comes, and takes what there is.

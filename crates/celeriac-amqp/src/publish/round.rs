@@ -17,7 +17,7 @@ use super::letter::Letter;
 use super::{Call, Lane, Shared};
 use crate::backoff::Backoff;
 use crate::error::{Fault, again, fault};
-use crate::link::Live;
+use crate::link::{Live, lost as connection_lost};
 
 /// The most messages that are under way on a channel, not confirmed.
 const WINDOW: usize = 4_096;
@@ -178,6 +178,7 @@ impl Round {
         let mut said = Said::default();
         let mut flight: VecDeque<(Sent, usize, Pin<Box<_>>)> = VecDeque::new();
         let mut flying = 0;
+        let mut lost = pin!(live.lost.cancelled());
         'calls: for (call_at, call) in self.calls.iter().enumerate() {
             for (at, letter) in call.letters.iter().enumerate().filter(|(_, letter)| !letter.done) {
                 let place = (call_at, at);
@@ -185,7 +186,7 @@ impl Round {
                 while (flight.len() >= window || flying + length > WINDOW_BYTES)
                     && let Some((sent, length, sending)) = flight.pop_front()
                 {
-                    said.hear(call.operation, sent, sending.await);
+                    said.hear(sent, answer(call.operation, sending, &mut lost).await);
                     flying -= length;
                 }
                 if said.ended.is_some() || live.blocked().is_some() {
@@ -211,7 +212,7 @@ impl Round {
                 });
                 // Hands it to the driver, in its turn. Nobody is to be woken for each message that was written.
                 match sending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(heard) => said.hear(call.operation, sent, heard),
+                    Poll::Ready(heard) => said.hear(sent, heard.map_err(|error| fault(call.operation, &error))),
                     Poll::Pending => {
                         flying += length;
                         flight.push_back((sent, length, sending));
@@ -221,7 +222,7 @@ impl Round {
         }
         let operation = self.operation();
         for (sent, _, sending) in flight {
-            said.hear(operation, sent, sending.await);
+            said.hear(sent, answer(operation, sending, &mut lost).await);
         }
         said
     }
@@ -345,8 +346,23 @@ impl Round {
     }
 }
 
+/// What the server says to a message; or that the connection is lost, for the driver may leave it open then.
+async fn answer(
+    operation: &'static str,
+    mut sending: Pin<Box<impl Future<Output = lapin::Result<Confirmation>>>>,
+    lost: &mut (impl Future<Output = ()> + Unpin),
+) -> Result<Confirmation, Fault> {
+    // CANCEL SAFETY: both are polled by reference.
+    let heard = tokio::select! {
+        biased;
+        heard = &mut sending => heard,
+        () = lost => return Err(connection_lost(operation)),
+    };
+    heard.map_err(|error| fault(operation, &error))
+}
+
 impl Said {
-    fn hear(&mut self, operation: &'static str, sent: Sent, heard: lapin::Result<Confirmation>) {
+    fn hear(&mut self, sent: Sent, heard: Result<Confirmation, Fault>) {
         let error = match heard {
             Ok(Confirmation::Nack(returned)) => {
                 self.nacked.push(sent.place);
@@ -356,7 +372,7 @@ impl Said {
                 self.done.push(sent);
                 return self.returned.extend(confirmed.take_message());
             }
-            Err(error) => fault(operation, &error),
+            Err(fault) => fault,
         };
         match &mut self.ended {
             None => self.ended = Some((error, vec![sent.place])),
