@@ -1,9 +1,13 @@
 //! Tests across the crates of celeriac: the tasks and processes they share. The tests themselves are in `tests/`.
 
+pub mod load;
 pub mod log;
 pub mod peers;
 pub mod python;
+pub mod rabbit;
 pub mod redis;
+pub mod runs;
+pub mod scenario;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

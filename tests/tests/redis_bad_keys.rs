@@ -7,7 +7,8 @@ use celeriac::prelude::*;
 use celeriac::{QueueName, QueueSpec, TaskId};
 use celeriac_testkit::server::RedisServer;
 use celeriac_tests::log;
-use celeriac_tests::redis::{PATIENCE, Runs, builder, envelope, twice, undone};
+use celeriac_tests::redis::{envelope, undone};
+use celeriac_tests::runs::{PATIENCE, Runs, builder, twice};
 use celeriac_tests::until;
 
 /// A countdown.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use celeriac::prelude::*;
 use celeriac_testkit::server::RedisServer;
-use celeriac_tests::redis::PATIENCE;
+use celeriac_tests::runs::PATIENCE;
 use celeriac_tests::until;
 
 const RUNNING: usize = 4;

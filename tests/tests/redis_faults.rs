@@ -2,15 +2,19 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its figures, and may fail")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use celeriac_testkit::proxy::{Cut, FaultProxy};
 use celeriac_testkit::server::RedisServer;
-use celeriac_tests::redis::Runs;
-use celeriac_tests::redis::scenario::{self, COUNTDOWN, SECOND_TIME, TASKS};
-use tokio::task::JoinSet;
+use celeriac_tests::redis::Keys;
+use celeriac_tests::runs::Runs;
+use celeriac_tests::scenario::{self, COUNTDOWN, SECOND_TIME, TASKS, all};
 
 /// So many scenarios are under way at a time.
 const AT_ONCE: usize = 8;
+
+/// How long the countdown is.
+const LATER: Duration = Duration::from_millis(100);
 
 type Point = (&'static str, fn(u64) -> Cut);
 
@@ -21,25 +25,6 @@ const POINTS: [Point; 5] = [
     ("inside the reply to", Cut::inside_reply),
     ("after the reply to", Cut::after_reply),
 ];
-
-/// Runs scenarios, several at a time, and fails with what went wrong in any of them.
-async fn all<F: Future<Output = Result<(), String>> + Send + 'static>(scenarios: impl IntoIterator<Item = F>) {
-    let mut scenarios = scenarios.into_iter();
-    let (mut running, mut count, mut wrong) = (JoinSet::new(), 0, Vec::new());
-    loop {
-        while running.len() < AT_ONCE
-            && wrong.len() < 10
-            && let Some(scenario) = scenarios.next()
-        {
-            running.spawn(scenario);
-        }
-        let Some(ended) = running.join_next().await else { break };
-        count += 1;
-        wrong.extend(ended.map_err(|error| error.to_string()).flatten().err());
-    }
-    assert!(count > 0, "some scenario ran");
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
 
 /// What must not be: a message that was delivered twice, or one task sent twice of which it was known that it had come.
 fn repeated(runs: &Runs, may_be_sent_twice: bool) -> Option<String> {
@@ -55,7 +40,7 @@ fn repeated(runs: &Runs, may_be_sent_twice: bool) -> Option<String> {
 /// The names of the commands of an undisturbed scenario.
 async fn undisturbed(server: &RedisServer, options: &str) -> Vec<String> {
     let proxy = FaultProxy::start(server.address()).await;
-    let runs = scenario::run(server, &proxy, options, "calm.", 1).await.unwrap();
+    let runs = scenario::run(&Keys::new(server, proxy.address(), options, "calm."), 1, LATER).await.unwrap();
     assert_eq!(repeated(&runs, false), None);
     proxy.names()
 }
@@ -72,7 +57,7 @@ async fn cut(
     let cut = cut(nth);
     proxy.cut_at(if everywhere { cut.everywhere() } else { cut });
     let prefix = format!("{}.{nth}.", what.replace(' ', "-"));
-    let outcome = scenario::run(&server, &proxy, options, &prefix, 1).await;
+    let outcome = scenario::run(&Keys::new(&server, proxy.address(), options, &prefix), 1, LATER).await;
     let wrong = match outcome {
         // Of plain messages that are under way when the connection is lost nobody knows whether they have come: they are sent again.
         Ok(runs) => repeated(&runs, true),
@@ -89,7 +74,7 @@ async fn cut_at_all_points(options: &'static str, points: &[Point], everywhere: 
     let names = undisturbed(&server, options).await;
     let last = names.len() as u64 + 5;
     let cuts = (1..=last).flat_map(|nth| points.iter().map(move |point| (nth, *point)));
-    all(cuts.map(|(nth, point)| cut(Arc::clone(&server), options, point, nth, everywhere))).await;
+    all(AT_ONCE, cuts.map(|(nth, point)| cut(Arc::clone(&server), options, point, nth, everywhere))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,7 +102,8 @@ async fn cut_at_random(server: Arc<RedisServer>, seed: u64, per_mille: u32) -> R
     let options = if (seed / 8).is_multiple_of(2) { "" } else { "&protocol=resp2" };
     // Every other one beside another worker, which may take for lost what is only late.
     let workers = if (seed / 4).is_multiple_of(2) { 1 } else { 2 };
-    let outcome = scenario::run(&server, &proxy, options, &format!("random.{seed}."), workers).await;
+    let prefix = format!("random.{seed}.");
+    let outcome = scenario::run(&Keys::new(&server, proxy.address(), options, &prefix), workers, LATER).await;
     outcome.map(drop).map_err(|wrong| format!("seed {seed}, {per_mille} in a thousand, {} cuts: {wrong}", proxy.cuts()))
 }
 
@@ -126,5 +112,5 @@ async fn cuts_at_random_lose_nothing() {
     let server = Arc::new(RedisServer::start().await);
     let chances = [10, 30, 60, 100];
     let runs = (1..=200).zip(chances.into_iter().cycle());
-    all(runs.map(|(seed, per_mille)| cut_at_random(Arc::clone(&server), seed, per_mille))).await;
+    all(AT_ONCE, runs.map(|(seed, per_mille)| cut_at_random(Arc::clone(&server), seed, per_mille))).await;
 }

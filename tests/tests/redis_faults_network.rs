@@ -7,8 +7,9 @@ use std::time::Duration;
 use celeriac::prelude::*;
 use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::RedisServer;
-use celeriac_tests::redis::scenario;
-use celeriac_tests::redis::{PATIENCE, Runs, Worker, builder, twice, undone};
+use celeriac_tests::redis::{Keys, undone};
+use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, twice};
+use celeriac_tests::scenario;
 use celeriac_tests::until;
 use tokio::task::JoinSet;
 
@@ -109,7 +110,8 @@ async fn a_stream_in_pieces_and_a_slow_one_change_nothing() {
             proxy.split(piece);
             proxy.delay(Duration::from_millis(delay));
             let prefix = format!("{}.{what}", options.len());
-            let runs = scenario::run(&server, &proxy, options, &prefix, 1).await.unwrap();
+            let site = Keys::new(&server, proxy.address(), options, &prefix);
+            let runs = scenario::run(&site, 1, Duration::from_millis(100)).await.unwrap();
             assert_eq!(runs.all(), scenario::TASKS + 1, "{what}: each once, and one twice that was handed back");
         }
     }

@@ -1,17 +1,17 @@
 //! The Redis server is away for a while, killed or halted: nothing is lost, nothing hangs for ever, and work goes on by itself.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its figures, and may fail")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use celeriac::prelude::*;
-use celeriac::{ErrorKind, QueueName};
+use celeriac::{AppBuilder, ErrorKind, QueueName};
 use celeriac_testkit::server::{Fsync, RedisServer};
-use celeriac_tests::redis::{PATIENCE, Runs, Worker, builder, twice, undone};
+use celeriac_tests::load::under_load;
+use celeriac_tests::redis::undone;
+use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, twice};
+use celeriac_tests::scenario::Site;
 use celeriac_tests::{Place, signal, through_gate, until};
 use rustix::process::Signal;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 async fn durable() -> RedisServer {
@@ -20,8 +20,7 @@ async fn durable() -> RedisServer {
 
 /// An app over the server, with a short lease, that sends as long as it takes.
 async fn app(server: &RedisServer, runs: &Runs) -> App {
-    let url = format!("{}?lease=1&response_timeout=5", server.url());
-    builder(&url, runs).publish_timeout(PATIENCE).build().await.unwrap()
+    Busy(server).app(runs).build().await.unwrap()
 }
 
 #[tokio::test]
@@ -173,62 +172,24 @@ async fn a_worker_that_is_told_to_stop_without_a_server_stores_what_has_ended_on
     assert_eq!(undone(&server, 0, "").await, Vec::<String>::new());
 }
 
-/// Sends tasks, alone and in batches, until `enough`; their number and their results.
-async fn send(app: App, enough: Arc<AtomicBool>) -> Vec<(u64, AsyncResult<u64>)> {
-    let (mut results, mut next) = (Vec::new(), 0);
-    while !enough.load(Ordering::Relaxed) {
-        if next % 60 < 30 {
-            results.push((next, app.send(twice::s(next)).await.unwrap()));
-            next += 1;
-        } else {
-            let batch = next..next + 30;
-            let sent = app.send_batch(batch.clone().map(twice::s)).await.unwrap();
-            next = batch.end;
-            results.extend(batch.zip(sent));
-        }
-    }
-    results
-}
+/// A server under load, by apps that send as long as it takes.
+struct Busy<'a>(&'a RedisServer);
 
-/// Tasks are sent and two workers do them while the server is disturbed, so many times.
-async fn under_load(server: &RedisServer, times: u64, disturb: impl AsyncFn()) {
-    let runs = Runs::default();
-    let sender = app(server, &runs).await;
-    let workers = [app(server, &runs).await, app(server, &runs).await];
-    let working = [Worker::start(&workers[0], 8), Worker::start(&workers[1], 8)];
-    let enough = Arc::new(AtomicBool::new(false));
-    let sending = tokio::spawn(send(sender.clone(), Arc::clone(&enough)));
-    let mut random = fastrand::Rng::with_seed(11);
-    for _ in 0..times {
-        let more = runs.done() + random.usize(200..400);
-        until("more tasks are done", async || runs.done() >= more).await;
-        disturb().await;
+impl Site for Busy<'_> {
+    fn app(&self, runs: &Runs) -> AppBuilder {
+        let url = format!("{}?lease=1&response_timeout=5", self.0.url());
+        builder(&url, runs).publish_timeout(PATIENCE)
     }
-    enough.store(true, Ordering::Relaxed);
-    let results = sending.await.unwrap();
-    let count = results.len();
-    let mut waiting = JoinSet::new();
-    for (n, result) in results {
-        waiting.spawn(async move { (n, result.get_timeout(PATIENCE).await) });
+
+    async fn undone(&self) -> Vec<String> {
+        undone(self.0, 0, "").await
     }
-    while let Some(ended) = waiting.join_next().await {
-        let (n, outcome) = ended.unwrap();
-        assert_eq!(outcome.unwrap_or_else(|error| panic!("task {n} of {count} has no result: {error}")), n * 2);
-    }
-    assert_eq!(runs.done(), count);
-    until("nothing is left", async || undone(server, 0, "").await.is_empty()).await;
-    for (worker, app) in working.into_iter().zip(workers) {
-        worker.stop().await;
-        app.close().await.unwrap();
-    }
-    sender.close().await.unwrap();
-    assert_eq!(undone(server, 0, "").await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_under_load_loses_nothing() {
     let server = durable().await;
-    under_load(&server, 5, async || {
+    under_load(&Busy(&server), 5, async || {
         server.kill();
         server.restart().await;
     })
@@ -238,7 +199,7 @@ async fn a_server_that_is_killed_under_load_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_halts_for_longer_than_the_lease_loses_nothing() {
     let server = RedisServer::start().await;
-    under_load(&server, 2, async || {
+    under_load(&Busy(&server), 2, async || {
         server.pause();
         tokio::time::sleep(Duration::from_millis(1_700)).await; // wait: longer than the lease
         server.resume();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use celeriac::prelude::*;
 use celeriac_testkit::server::{RedisSentinel, RedisServer};
-use celeriac_tests::redis::{PATIENCE, Worker, undone};
+use celeriac_tests::redis::undone;
+use celeriac_tests::runs::{PATIENCE, Worker};
 use celeriac_tests::{log, until};
 use tokio::sync::Semaphore;
 

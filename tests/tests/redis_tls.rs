@@ -3,7 +3,8 @@
 
 use celeriac_testkit::server::{ClientCertificate, RedisServer};
 use celeriac_tests::python::PythonClient;
-use celeriac_tests::redis::{PATIENCE, Runs, Worker, builder, fails, progresses, second_time, twice, undone};
+use celeriac_tests::redis::undone;
+use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, fails, progresses, second_time, twice};
 use serde_json::json;
 
 #[tokio::test]

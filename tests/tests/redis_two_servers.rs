@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use celeriac::prelude::*;
 use celeriac_testkit::server::{Fsync, RawRedis, RedisServer};
-use celeriac_tests::redis::{PATIENCE, Runs, Worker, builder, early, fails, progresses, second_time, twice, undone};
+use celeriac_tests::redis::undone;
+use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, early, fails, progresses, second_time, twice};
 use celeriac_tests::{log, until};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
