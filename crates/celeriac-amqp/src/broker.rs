@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use celeriac_broker::{Broker, Capabilities, ConsumeOptions, Consumer, Outgoing, QueueSpec};
-use celeriac_core::{QueueName, Result};
+use celeriac_core::{Error, QueueName, Result};
 
 use crate::config::QueueType;
 use crate::consumer::AmqpConsumer;
@@ -77,6 +77,10 @@ impl Broker for AmqpBroker {
     async fn purge(&self, queue: &QueueName) -> Result<u64> {
         self.inner.check_open(Half::Broker, "purge")?;
         self.inner.topology.purge("purge", queue).await
+    }
+
+    fn trouble(&self) -> Option<Error> {
+        self.inner.sending.trouble("publish")
     }
 
     async fn close(&self) -> Result<()> {

@@ -191,23 +191,27 @@ impl Link {
 
     /// The error of a call that took too long: `what`, and why, if the reason is to be seen.
     pub(crate) fn late(&self, operation: &'static str, what: &str) -> Error {
+        let Some(trouble) = self.trouble(operation) else { return Error::unavailable(operation, what.to_owned()) };
+        let why = format!("{what}: {}", trouble.message());
+        let late = Error::unavailable(operation, why);
+        match std::error::Error::source(&trouble) {
+            Some(source) => late.with_source(source.to_string()),
+            None => late,
+        }
+    }
+
+    /// Why calls take long, if the reason is to be seen.
+    pub(crate) fn trouble(&self, operation: &'static str) -> Option<Error> {
         let state = self.shared.lock();
-        let blocked = state.live.as_ref().and_then(Live::blocked);
+        if let Some(reason) = state.live.as_ref().and_then(Live::blocked) {
+            let why = format!("RabbitMQ takes no messages for now (`connection.blocked`), because it is {reason}");
+            return Some(Error::unavailable(operation, why));
+        }
         let failed = state.dial.as_ref().and_then(|dial| match &*dial.borrow() {
             Progress::Trying(Some(error)) => Some(error.report()),
             _ => None,
         });
-        match (blocked, failed) {
-            (Some(reason), _) => {
-                let why =
-                    format!("{what}: it takes no messages for now (`connection.blocked`), because it is {reason}");
-                Error::unavailable(operation, why)
-            }
-            (None, Some(error)) => {
-                Error::unavailable(operation, format!("{what}: there is no connection")).with_source(error)
-            }
-            (None, None) => Error::unavailable(operation, what.to_owned()),
-        }
+        failed.map(|error| Error::unavailable(operation, "there is no connection").with_source(error))
     }
 
     /// Every later call fails, and every one that waits. Closes the connection.

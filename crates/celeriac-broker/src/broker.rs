@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use async_trait::async_trait;
-use celeriac_core::{ExchangeName, Message, QueueName, Result, RoutingKey, StoreId, Timestamp};
+use celeriac_core::{Error, ExchangeName, Message, QueueName, Result, RoutingKey, StoreId, Timestamp};
 
 use crate::delivery::Delivery;
 use crate::queue::QueueSpec;
@@ -86,6 +86,12 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the broker gave up, or is closed.
     async fn purge(&self, queue: &QueueName) -> Result<u64>;
+
+    /// Why calls take as long as they do at the moment, if that is known: there is no connection, or the broker takes no messages for now. For
+    /// the error of a caller who has waited long enough.
+    fn trouble(&self) -> Option<Error> {
+        None
+    }
 
     /// Closes this handle: flushes what was published and settled, gives up what its consumers still hold, and releases the connection.
     ///

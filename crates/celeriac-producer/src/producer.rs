@@ -227,11 +227,15 @@ impl Producer {
         let count = batch.len();
         match tokio::time::timeout(deadline, self.inner.broker.publish(batch)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                "send",
-                format!("the broker did not confirm {count} task(s) within {deadline:?}; they may have been sent"),
-            )),
+            Err(_) => {
+                let why =
+                    format!("the broker did not confirm {count} task(s) within {deadline:?}; they may have been sent");
+                let error = Error::new(ErrorKind::Timeout, "send", why);
+                Err(match self.inner.broker.trouble() {
+                    Some(trouble) => error.with_source(trouble),
+                    None => error,
+                })
+            }
         }
     }
 }

@@ -96,6 +96,7 @@ async fn publishing_that_takes_too_long_is_a_timeout() {
     let error = soon(bench.producer.send(signature::<Add, _>((1, 2)))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.is_retryable() && error.to_string().contains("may have been sent"), "{error}");
+    assert!(error.report().contains("it hangs for a test"), "why, if the broker knows: {}", error.report());
     broker.hangs.store(false, Ordering::Relaxed);
     bench.producer.send(signature::<Add, _>((1, 2))).await.unwrap();
 }

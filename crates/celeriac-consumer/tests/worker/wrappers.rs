@@ -79,6 +79,10 @@ impl Broker for Plain {
         self.inner.purge(queue).await
     }
 
+    fn trouble(&self) -> Option<Error> {
+        self.hangs.load(Ordering::Relaxed).then(|| Error::unavailable("publish", "it hangs for a test"))
+    }
+
     async fn close(&self) -> Result<()> {
         Broker::close(&self.inner).await
     }
