@@ -189,7 +189,7 @@ impl Site for Busy<'_> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_under_load_loses_nothing() {
     let server = durable().await;
-    under_load(&Busy(&server), 5, async || {
+    under_load(&[Busy(&server)], 5, async || {
         server.kill();
         server.restart().await;
     })
@@ -199,7 +199,7 @@ async fn a_server_that_is_killed_under_load_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_halts_for_longer_than_the_lease_loses_nothing() {
     let server = RedisServer::start().await;
-    under_load(&Busy(&server), 2, async || {
+    under_load(&[Busy(&server)], 2, async || {
         server.pause();
         tokio::time::sleep(Duration::from_millis(1_700)).await; // wait: longer than the lease
         server.resume();
