@@ -7,7 +7,7 @@ use celeriac_amqp::AmqpStore;
 use celeriac_broker::QueueSpec;
 use celeriac_core::{ErrorKind, Timestamp};
 use celeriac_testkit::eventually;
-use celeriac_testkit::proxy::FaultProxy;
+use celeriac_testkit::proxy::{Cut, FaultProxy};
 use celeriac_testkit::server::{RabbitServer, Vhost};
 
 use crate::common::{Other, PATIENCE, config, open, outgoing, publish, queue, refusal, vhost};
@@ -67,6 +67,21 @@ async fn nothing_is_lost_by_cuts_at_random() {
     let came: HashSet<String> = other.bodies("q", 800).await.into_iter().collect();
     assert_eq!(came.len(), 800);
     assert!(proxy.cuts() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_delay_is_declared_over_connections_that_do_not_last_for_it() {
+    let vhost = vhost().await;
+    let proxy = FaultProxy::start_amqp(vhost.server().address()).await;
+    let store = through(&proxy, &vhost).await;
+    // There are more steps than this.
+    for nth in 1..20 {
+        proxy.cut_at(Cut::after_reply(60 * nth));
+    }
+    let soon = Timestamp::now() + Duration::from_millis(1_100);
+    publish(&store, vec![outgoing("later", &queue("q")).deliver_at(soon)]).await;
+    assert!((1..10).contains(&proxy.cuts()), "it was cut {} times", proxy.cuts());
+    assert_eq!(Other::new(&vhost).await.bodies("q", 1).await, ["later"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
