@@ -80,9 +80,12 @@ impl Held {
     /// What came with this tag, if it is held, and the queue that it came from.
     pub(crate) fn look_up(&self, tag: DeliveryTag) -> Option<(Taken, QueueName)> {
         // In this order, for it may be on its way from the one to the other.
-        if let Some(held) = self.find(tag).and_then(|(session, tag)| session.look_up(tag)) {
-            return Some(held);
-        }
+        let held = self.find(tag).and_then(|(session, tag)| session.look_up(tag));
+        held.or_else(|| self.look_up_copy(tag))
+    }
+
+    /// The same, if it is held as a copy.
+    pub(crate) fn look_up_copy(&self, tag: DeliveryTag) -> Option<(Taken, QueueName)> {
         let sheltered = self.sheltered();
         let held = sheltered.get(&tag).filter(|held| held.channel.status().connected())?;
         Some((held.taken.clone(), held.queue.clone()))
@@ -120,7 +123,7 @@ impl Held {
             return false;
         }
         match end {
-            // What its queue would do with one that is refused for good is not known here.
+            // Its shelter would lead it back.
             End::Ack | End::Drop => drop(channel.basic_ack(tag, BasicAckOptions::default()).now_or_never()),
             End::Requeue => go_back(&channel, tag),
         }

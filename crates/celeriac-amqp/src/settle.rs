@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use celeriac_broker::{DeliveryTag, Outgoing, Requeue, Settle, Settlement, Verb};
-use celeriac_core::{Error, Result};
+use celeriac_core::{Error, ErrorKind, Result};
 use futures_util::future::{OptionFuture, join_all};
 
 use crate::consumer::session::End;
@@ -33,16 +33,25 @@ impl Settler {
     /// What `verb` takes; `None` if the delivery is not held.
     fn plan(&self, tag: DeliveryTag, verb: &Verb) -> Result<Option<Plan>> {
         let plain = |end| Plan { publish: Vec::new(), end };
+        let after = |publish| Plan { publish, end: End::Ack };
         Ok(Some(match verb {
             // Whether it is held shows when it ends.
             Verb::Ack => plain(End::Ack),
             Verb::Reject(Requeue::Yes) => plain(End::Requeue),
-            Verb::Reject(Requeue::No) => plain(End::Drop),
+            Verb::Reject(Requeue::No) => match self.inner.held.look_up_copy(tag) {
+                Some((taken, queue)) => {
+                    // RabbitMQ would reject the copy by its shelter, and not by its queue.
+                    let to = self.inner.topology.dead_letters(&queue);
+                    let dead = to.map(|(exchange, key)| taken.dead(exchange, key));
+                    after(dead.into_iter().collect())
+                }
+                None => plain(End::Drop),
+            },
             _ => {
                 let Some((taken, queue)) = self.inner.held.look_up(tag) else { return Ok(None) };
                 match verb {
-                    Verb::Park(until) => Plan { publish: vec![taken.parked(&queue, *until)], end: End::Ack },
-                    Verb::Complete(done) if done.result.is_none() => Plan { publish: done.next.clone(), end: End::Ack },
+                    Verb::Park(until) => after(vec![taken.parked(&queue, *until)]),
+                    Verb::Complete(done) if done.result.is_none() => after(done.next.clone()),
                     Verb::Complete(_) => {
                         return Err(Error::unsupported(SETTLE, "RabbitMQ keeps no results with its messages"));
                     }
@@ -80,7 +89,13 @@ impl Settle for Settler {
         };
         if plans.iter().flatten().any(|plan| !plan.publish.is_empty()) {
             let published = join_all(plans.iter_mut().map(publish)).await;
-            let first = published.into_iter().enumerate().find_map(|(place, outcome)| Some((place, outcome?.err()?)));
+            let is_dead = |place: usize| batch.get(place).is_some_and(|one| matches!(one.verb, Verb::Reject(_)));
+            let first = published.into_iter().enumerate().find_map(|(place, outcome)| {
+                let error = outcome?.err()?;
+                // RabbitMQ drops what is rejected and leads nowhere.
+                let dropped = error.kind() == ErrorKind::NotFound && is_dead(place);
+                (!dropped).then_some((place, error))
+            });
             if let Some((place, error)) = first {
                 plans.truncate(place);
                 failed = Some(error);

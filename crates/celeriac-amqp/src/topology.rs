@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use celeriac_broker::{Binding, Destination, ExchangeKind, QueueSpec, topic_matches};
-use celeriac_core::{Error, ErrorKind, ExchangeName, QueueName, Result};
+use celeriac_core::{Error, ErrorKind, ExchangeName, QueueName, Result, RoutingKey};
 use futures_util::future::{join_all, maybe_done};
 use futures_util::poll;
 use lapin::types::FieldTable;
@@ -114,6 +114,14 @@ impl Topology {
         found?;
         self.known().queues.insert(queue.clone());
         Ok(())
+    }
+
+    /// Where a queue sends what is rejected, as far as its declaration says so: the exchange, and the key if it is another.
+    pub(crate) fn dead_letters(&self, queue: &QueueName) -> Option<(ExchangeName, Option<RoutingKey>)> {
+        let spec = self.specs().get(queue).cloned()?;
+        let exchange = spec.arguments.get("x-dead-letter-exchange")?.as_str()?.parse().ok()?;
+        let key = spec.arguments.get("x-dead-letter-routing-key").and_then(|key| key.as_str()?.parse().ok());
+        Some((exchange, key))
     }
 
     /// The server says that a queue is gone, or does not lead messages to it.

@@ -9,21 +9,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use celeriac_broker::{DeliveryTag, QueueSpec};
+use celeriac_broker::{DeliveryTag, Outgoing, QueueSpec};
 use celeriac_core::{Error, QueueName, Result, Value};
-use futures_util::future::pending;
-use futures_util::stream::{BoxStream, SelectAll};
+use futures_util::future::{join_all, pending, ready};
+use futures_util::stream::{self, BoxStream, SelectAll};
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions};
 use lapin::types::FieldTable;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::pump::next;
-use super::reading::{SHELTER, copied};
+use super::reading::{SHELTER, Taken, copied};
 use crate::config::QueueType;
 use crate::error::{Fault, fault};
 use crate::store::Inner;
@@ -47,17 +47,25 @@ pub(crate) struct Keeper {
     names: HashMap<QueueName, QueueName>,
     id: String,
     shelters: Option<Shelters>,
+    /// The deliveries copies of which are on the way, and since when.
+    expected: HashMap<DeliveryTag, Instant>,
 }
 
 /// The channel by which copies come.
 struct Shelters {
     channel: Channel,
     lost: CancellationToken,
-    copies: SelectAll<BoxStream<'static, lapin::Result<Delivery>>>,
+    copies: SelectAll<BoxStream<'static, Event>>,
     /// Those that are received from.
     open: HashSet<QueueName>,
-    /// Copies that are on the way.
-    expected: HashSet<DeliveryTag>,
+}
+
+/// What a shelter brings.
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are copies")]
+enum Event {
+    Copy(Delivery),
+    /// Nothing comes from this one any more.
+    Ended(QueueName),
 }
 
 impl Keeper {
@@ -70,6 +78,7 @@ impl Keeper {
             names: HashMap::new(),
             id,
             shelters: None,
+            expected: HashMap::new(),
         }
     }
 
@@ -80,8 +89,8 @@ impl Keeper {
             tokio::select! {
                 () = ended.cancelled() => return,
                 () = sleep(self.consumer_timeout / LOOKS) => {}
-                copies = came(&mut self.shelters) => {
-                    self.receive(copies);
+                events = came(&mut self.shelters) => {
+                    self.receive(events);
                     continue;
                 }
             }
@@ -89,40 +98,61 @@ impl Keeper {
             // CANCEL SAFETY: a copy that was published and is not known of goes back to its queue, as the delivery does.
             let looked = tokio::select! {
                 () = ended.cancelled() => return,
-                looked = timeout(self.consumer_timeout / LOOKS, self.look_after(&inner)) => looked,
+                looked = self.look_after(&inner) => looked,
             };
-            let failed = match looked {
-                Ok(Ok(())) => continue,
-                Ok(Err(fault)) => fault.into_error(),
-                Err(_) => Error::unavailable(HOLD, "RabbitMQ does not answer"),
-            };
-            tracing::warn!(error = %failed.report(), "deliveries that are held for long may be lost to RabbitMQ's `consumer_timeout`");
-            self.leave(&inner);
+            if let Err(fault) = looked {
+                let error = fault.into_error().report();
+                tracing::warn!(error, "deliveries that are held for long may be lost to RabbitMQ's `consumer_timeout`");
+            }
         }
     }
 
-    /// Publishes copies of what has been held for long.
+    /// Publishes copies of what has been held for long. What fails is tried again the next time.
     async fn look_after(&mut self, inner: &Inner) -> Result<(), Fault> {
+        if self.shelters.as_ref().is_some_and(|shelters| !shelters.usable()) {
+            self.leave(inner);
+        }
+        // By then it has come, or gone back.
+        self.expected.retain(|_, since| since.elapsed() < ROOF);
         let old = inner.held.older_than(self.consumer_timeout / 2);
         if old.is_empty() {
             // Queues that nobody uses any more go by themselves.
-            if inner.held.shelters_none() && self.shelters.as_ref().is_some_and(|shelters| shelters.expected.is_empty())
-            {
+            if inner.held.shelters_none() && self.expected.is_empty() {
                 self.leave(inner);
             }
             return Ok(());
         }
+        tracing::debug!(deliveries = old.len(), "deliveries are held for long; they are sheltered");
         let mut copies = Vec::with_capacity(old.len());
-        for (number, taken, queue) in old {
-            let shelter = self.name(&queue)?;
-            let shelters = self.shelters(inner).await?;
-            if shelters.expected.insert(number) {
-                shelters.open(inner, &shelter, &queue).await?;
-                copies.push(taken.sheltered(&queue, number, &shelter));
+        let mut failed = None;
+        for (delivery, taken, queue) in old {
+            match self.copy(inner, delivery, taken, &queue).await {
+                Ok(copy) => copies.push(copy),
+                Err(fault) => failed = Some(fault),
             }
         }
-        tracing::debug!(deliveries = copies.len(), "deliveries are held for long; they are sheltered");
-        inner.publisher.publish(HOLD, copies).await.map_err(Fault::Refused)
+        let publish = |(delivery, copy)| async move { (delivery, inner.publisher.publish(HOLD, vec![copy]).await) };
+        for (delivery, published) in join_all(copies.into_iter().map(publish)).await {
+            if let Err(error) = published {
+                self.expected.remove(&delivery);
+                failed = Some(Fault::Refused(error));
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The copy of a delivery, which is expected from now on.
+    async fn copy(
+        &mut self,
+        inner: &Inner,
+        delivery: DeliveryTag,
+        taken: Taken,
+        queue: &QueueName,
+    ) -> Result<(DeliveryTag, Outgoing), Fault> {
+        let shelter = self.name(queue)?;
+        self.shelters(inner).await?.open(inner, &shelter, queue).await?;
+        self.expected.insert(delivery, Instant::now());
+        Ok((delivery, taken.sheltered(queue, delivery, &shelter)))
     }
 
     fn name(&mut self, queue: &QueueName) -> Result<QueueName, Fault> {
@@ -135,34 +165,40 @@ impl Keeper {
     }
 
     async fn shelters(&mut self, inner: &Inner) -> Result<&mut Shelters, Fault> {
-        let usable = |shelters: &Shelters| shelters.channel.status().connected() && !shelters.lost.is_cancelled();
-        if !self.shelters.as_ref().is_some_and(usable) {
+        if !self.shelters.as_ref().is_some_and(Shelters::usable) {
             self.leave(inner);
             let live = inner.receiving.live(HOLD).await.map_err(Fault::Refused)?;
             let channel = live.channel(HOLD).await?;
-            self.shelters = Some(Shelters {
-                channel,
-                lost: live.lost,
-                copies: SelectAll::new(),
-                open: HashSet::new(),
-                expected: HashSet::new(),
-            });
+            let (copies, open) = (SelectAll::new(), HashSet::new());
+            self.shelters = Some(Shelters { channel, lost: live.lost, copies, open });
         }
         self.shelters.as_mut().ok_or_else(|| Fault::Broken(Error::unavailable(HOLD, "the channel is lost")))
     }
 
     /// Takes copies in place of what they are copies of.
-    fn receive(&mut self, copies: Vec<lapin::Result<Delivery>>) {
+    fn receive(&mut self, events: Vec<Event>) {
         let (Some(inner), Some(shelters)) = (self.inner.upgrade(), &mut self.shelters) else { return };
-        for copy in copies {
-            // One of the last that came by a channel that is lost.
-            let Ok(copy) = copy else { continue };
+        for event in events {
+            let copy = match event {
+                Event::Copy(copy) => copy,
+                Event::Ended(shelter) => {
+                    // Deleted, if the channel stands; it is made again when there are copies for it.
+                    shelters.open.remove(&shelter);
+                    inner.topology.forget_queue(&shelter);
+                    continue;
+                }
+            };
             let (channel, tag) = (&shelters.channel, copy.delivery_tag);
-            match copied(&copy).filter(|number| shelters.expected.remove(number)) {
-                Some(number) if inner.held.replace(number, channel, tag) => {}
-                // It was settled meanwhile; or its channel is lost, and it is another's.
-                Some(_) => drop(channel.basic_ack(tag, BasicAckOptions::default()).now_or_never()),
-                // Somebody held it, before a channel was lost.
+            match copied(&copy) {
+                // It came before, and that channel is lost: if it was held by then, nobody holds it any more.
+                Some(delivery) if copy.redelivered && !self.expected.contains_key(&delivery) => go_back(channel, tag),
+                Some(delivery) => {
+                    self.expected.remove(&delivery);
+                    if !inner.held.replace(delivery, channel, tag) {
+                        // It was settled meanwhile; or its channel is lost, and it is another's.
+                        drop(channel.basic_ack(tag, BasicAckOptions::default()).now_or_never());
+                    }
+                }
                 None => go_back(channel, tag),
             }
         }
@@ -180,6 +216,10 @@ impl Keeper {
 }
 
 impl Shelters {
+    fn usable(&self) -> bool {
+        self.channel.status().connected() && !self.lost.is_cancelled()
+    }
+
     /// Makes the shelter of what came from `queue`, and receives from it.
     async fn open(&mut self, inner: &Inner, name: &QueueName, queue: &QueueName) -> Result<(), Fault> {
         if self.open.contains(name) {
@@ -198,7 +238,10 @@ impl Shelters {
         let options = BasicConsumeOptions::default();
         let none = FieldTable::default();
         let consumer = self.channel.basic_consume(name.as_str().into(), name.as_str().into(), options, none).await;
-        self.copies.push(consumer.map_err(|error| fault(HOLD, &error))?.boxed());
+        let consumer = consumer.map_err(|error| fault(HOLD, &error))?;
+        // One of the last that came by a channel that is lost may be an error.
+        let copies = consumer.filter_map(|copy| ready(copy.ok().map(Event::Copy)));
+        self.copies.push(copies.chain(stream::iter([Event::Ended(name.clone())])).boxed());
         self.open.insert(name.clone());
         Ok(())
     }
@@ -212,7 +255,7 @@ pub(crate) fn go_back(channel: &Channel, tag: u64) {
 }
 
 /// Waits for copies.
-async fn came(shelters: &mut Option<Shelters>) -> Vec<lapin::Result<Delivery>> {
+async fn came(shelters: &mut Option<Shelters>) -> Vec<Event> {
     match shelters {
         Some(shelters) => next(&mut shelters.copies).await,
         None => pending().await,

@@ -11,6 +11,8 @@ use crate::{delay, wire};
 const DELIVERY_COUNT: &str = "x-delivery-count";
 /// What a message that was published anew had before: its earlier deliveries, and where it was published.
 const PARKED: &str = "celeriac-parked";
+/// Routing keys by which RabbitMQ publishes a message beside its own.
+const COPIED_TO: &str = "CC";
 /// Of which delivery it is the copy.
 const HELD: &str = "celeriac-held";
 /// What the names of the queues begin with where copies are held.
@@ -40,6 +42,9 @@ impl Taken {
     pub(crate) fn read(came: lapin::message::Delivery, counts: bool) -> Self {
         let (properties, notes) = Notes::take(came.properties);
         let mut message = wire::message(&properties, came.data);
+        if let Some(copied_to) = notes.copied_to {
+            message.headers.set_extra(COPIED_TO, copied_to);
+        }
         if notes.sheltered {
             delay::forget_queues(&mut message, SHELTER);
         }
@@ -73,13 +78,23 @@ impl Taken {
 
     /// The copy of the delivery `number`, to be held in the queue `shelter`, from where it comes back to `queue` if nobody holds it any more. This
     /// delivery counts then.
-    pub(crate) fn sheltered(self, queue: &QueueName, number: DeliveryTag, shelter: &QueueName) -> Outgoing {
+    pub(crate) fn sheltered(mut self, queue: &QueueName, number: DeliveryTag, shelter: &QueueName) -> Outgoing {
         let before = self.before.saturating_add(1);
+        let expiration = self.message.properties.expiration;
+        self.expires = self.expires.or(expiration.map(|expiration| Timestamp::now() + expiration));
         let mut message = self.copy(queue, before);
-        // It ends how long it waits to be delivered, and it has been.
+        // It would end its stay in the shelter.
         message.properties.expiration = None;
         message.headers.set_extra(HELD, number.0.to_string());
         Outgoing::new(message, Destination::queue(shelter))
+    }
+
+    /// The message once more, for where its queue sends what is rejected.
+    pub(crate) fn dead(mut self, exchange: ExchangeName, routing_key: Option<RoutingKey>) -> Outgoing {
+        // As RabbitMQ does it: it would expire there too.
+        self.message.properties.expiration = None;
+        let routing_key = routing_key.unwrap_or(self.routing_key);
+        Outgoing::new(self.message, Destination { exchange, routing_key })
     }
 
     fn copy(self, queue: &QueueName, before: u32) -> Message {
@@ -92,6 +107,10 @@ impl Taken {
             notes.insert("routing_key", self.routing_key.as_str());
         }
         let mut message = self.message;
+        // RabbitMQ would send the copy there too.
+        if let Some(copied_to) = message.headers.take_extra(COPIED_TO) {
+            notes.insert("copied_to", copied_to);
+        }
         if !notes.is_empty() {
             message.headers.set_extra(PARKED, Value::Map(notes));
         }
@@ -117,6 +136,7 @@ struct Notes {
     before: u32,
     exchange: Option<ExchangeName>,
     routing_key: Option<RoutingKey>,
+    copied_to: Option<Value>,
     /// It is the copy of a delivery that nobody holds any more.
     sheltered: bool,
 }
@@ -135,7 +155,8 @@ impl Notes {
         }
         notes.sheltered = table.remove(HELD).is_some();
         if let Some(AMQPValue::FieldTable(parked)) = table.remove(PARKED) {
-            let parked = wire::map(&parked);
+            let mut parked = wire::map(&parked);
+            notes.copied_to = parked.remove("copied_to");
             notes.before = parked.get("deliveries").and_then(count).unwrap_or(0);
             notes.exchange = parked.get("exchange").and_then(|name| name.as_str()?.parse().ok());
             notes.routing_key = parked.get("routing_key").and_then(|key| key.as_str()?.parse().ok());

@@ -370,7 +370,7 @@ impl Session {
             let Some(line) = lines.get_mut(entry.line) else { continue };
             if entry.handed_out {
                 old.push((*tag, entry.taken.clone(), line.queue.clone()));
-            } else if entry.early.is_none() {
+            } else {
                 line.due.retain(|waiting| waiting != tag);
                 line.ready.retain(|waiting| waiting != tag);
                 back.push((*tag, End::Requeue));

@@ -47,3 +47,24 @@ async fn a_parked_message_tells_still_where_it_was_published_and_comes_back_to_i
     until_depth(&vhost, &queue("b"), 1, 0).await;
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_message_that_was_published_to_several_queues_is_parked_for_its_own_alone() {
+    let (vhost, jobs, others) = (vhost().await, queue("jobs"), queue("others"));
+    let store = open(&vhost).await;
+    for name in [&jobs, &others] {
+        store.broker().declare(&QueueSpec::direct(name.clone())).await.unwrap();
+    }
+    let mut sent = outgoing("both", &jobs);
+    sent.message.headers.set_extra("CC", vec![celeriac_core::Value::from("others")]);
+    store.broker().publish(vec![sent.clone()]).await.unwrap();
+    let mut consumer = consumer(&store, &[&jobs], 1).await;
+    for _ in 0..2 {
+        one(&mut consumer).await.park(Timestamp::now()).await.unwrap();
+    }
+    let delivery = one(&mut consumer).await;
+    assert_eq!(delivery.message.headers.to_map(), sent.message.headers.to_map());
+    delivery.ack().await.unwrap();
+    until_depth(&vhost, &others, 1, 0).await;
+    store.close().await.unwrap();
+}
