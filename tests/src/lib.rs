@@ -2,9 +2,11 @@
 
 pub mod load;
 pub mod log;
+pub mod odd;
 pub mod peers;
 pub mod python;
 pub mod rabbit;
+pub mod raw;
 pub mod redis;
 pub mod runs;
 pub mod scenario;

@@ -4,6 +4,7 @@
 use celeriac::prelude::*;
 use celeriac::{QueueName, TaskId};
 use celeriac_testkit::server::RedisServer;
+use celeriac_tests::odd::{self, odd};
 use celeriac_tests::redis::{envelope, to_base64, unbase64, undone};
 use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, twice};
 use celeriac_tests::until;
@@ -85,75 +86,20 @@ async fn what_is_no_message_is_set_aside_with_queue_and_reason() {
     assert_eq!(undone(&place.server, 0, "").await, ["_celeriac.aside"]);
 }
 
-/// A message that is otherwise than it should be, and what its failure says.
-struct Odd {
-    what: &'static str,
-    message: Json,
-    class: &'static str,
-    says: &'static str,
-}
-
-fn odd(what: &'static str, class: &'static str, says: &'static str, change: impl FnOnce(&mut Json)) -> Odd {
-    let mut message = envelope("twice", what, 1);
-    change(&mut message);
-    Odd { what, message, class, says }
-}
-
 fn remove(message: &mut Json, key: &str) {
     message.as_object_mut().unwrap().remove(key).unwrap();
 }
 
 #[tokio::test]
 async fn a_message_that_cannot_be_run_fails_its_task_with_the_cause() {
-    let cases = [
-        odd("pickle", "ContentDisallowed", "application/x-python-serialize", |message| {
-            message["content-type"] = json!("application/x-python-serialize");
-            message["content-encoding"] = json!("binary");
-        }),
-        odd("data", "ContentDisallowed", "application/data", |message| {
-            message["content-type"] = json!("application/data");
-            message["content-encoding"] = json!("binary");
-        }),
-        odd("no-mime-type", "ContentDisallowed", "no mime type", |message| {
-            message["content-type"] = json!("no mime type");
-        }),
+    let mut cases = odd::messages();
+    cases.extend([
         odd("type-is-a-number", "DecodeError", "content type is missing", |message| message["content-type"] = json!(5)),
-        odd("unknown-compression", "ContentDisallowed", "application/x-zip9", |message| {
-            message["headers"]["compression"] = json!("application/x-zip9");
-        }),
-        odd("not-compressed", "DecodeError", "zlib", |message| {
-            message["headers"]["compression"] = json!("application/x-gzip");
-        }),
-        odd("other-encoding", "DecodeError", "the body is not a list", |message| {
-            message["content-encoding"] = json!("utf-16");
-            let body = "[[1], {}, {}]".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
-            message["body"] = json!(to_base64(&body));
-        }),
         odd("broken-base64", "DecodeError", "the body is not a list", |message| message["body"] = json!("W1sxX, !!")),
         odd("no-body", "DecodeError", "the body is not a list", |message| remove(message, "body")),
         odd("body-is-null", "DecodeError", "the body is not a list", |message| message["body"] = json!(null)),
         odd("body-is-a-number", "DecodeError", "the body is not a list", |message| message["body"] = json!(5)),
-        odd("two-elements", "DecodeError", "2 elements, not 3", |message| {
-            message["body"] = json!(to_base64(b"[[1], {}]"))
-        }),
-        odd("no-json", "DecodeError", "the body is not a list", |message| {
-            message["body"] = json!(to_base64(b"[[1], {}, "))
-        }),
-        odd("arguments-are-no-list", "DecodeError", "positional arguments are not a list", |message| {
-            message["body"] = json!(to_base64(br#"["x", {}, {}]"#));
-        }),
-        odd("keywords-are-no-map", "DecodeError", "keyword arguments are not a map", |message| {
-            message["body"] = json!(to_base64(br#"[[1], [1], {}]"#));
-        }),
-        odd("unknown-task", "NotRegistered", "nobody.knows.it", |message| {
-            message["headers"]["task"] = json!("nobody.knows.it");
-        }),
-        odd("task-is-a-number", "InvalidTaskError", "task", |message| message["headers"]["task"] = json!(5)),
-        odd("eta-is-no-time", "InvalidTaskError", "eta", |message| message["headers"]["eta"] = json!("soon")),
-        odd("retries-is-a-text", "InvalidTaskError", "retries", |message| {
-            message["headers"]["retries"] = json!("many");
-        }),
-    ];
+    ]);
     let place = Place::new().await;
     let mut results = Vec::new();
     for odd in &cases {

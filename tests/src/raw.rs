@@ -1,0 +1,63 @@
+//! A stranger at RabbitMQ, who publishes what he likes.
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+
+pub use lapin;
+
+/// A connection to RabbitMQ, and a channel of it.
+#[derive(Debug)]
+pub struct Stranger {
+    /// To be closed by being dropped.
+    pub connection: Connection,
+    /// What is published by it is confirmed.
+    pub channel: Channel,
+}
+
+impl Stranger {
+    /// Connects.
+    ///
+    /// # Panics
+    /// If the server does not let him in.
+    pub async fn new(url: &str) -> Self {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("a connection");
+        let channel = connection.create_channel().await.expect("a channel");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        Self { connection, channel }
+    }
+
+    /// Publishes to a queue, and waits until the server has it.
+    ///
+    /// # Panics
+    /// If it does not take it.
+    pub async fn publish(&self, queue: &str, properties: BasicProperties, body: &[u8]) {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let published = self.channel.basic_publish("".into(), queue.into(), options, body, properties).await;
+        let confirmed = published.expect("it can be published").await.expect("it is confirmed");
+        assert!(confirmed.is_ack() && confirmed.take_message().is_none(), "the server does not take it");
+    }
+
+    /// Publishes a task as Python's Celery does, with the argument `n` and whatever headers beside.
+    ///
+    /// # Panics
+    /// If the server does not take it.
+    pub async fn send(&self, queue: &str, task: &str, id: &str, n: u64, headers: FieldTable) {
+        let body = format!(r#"[[{n}], {{}}, {{"callbacks": null, "errbacks": null, "chain": null, "chord": null}}]"#);
+        self.publish(queue, properties(task, id, headers), body.as_bytes()).await;
+    }
+}
+
+/// The properties of a task, in JSON, with whatever headers beside.
+#[must_use]
+pub fn properties(task: &str, id: &str, headers: FieldTable) -> BasicProperties {
+    let mut all = headers;
+    for (name, value) in [("lang", "py"), ("task", task), ("id", id), ("root_id", id)] {
+        all.insert(name.into(), lapin::types::AMQPValue::LongString(value.into()));
+    }
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_content_encoding("utf-8".into())
+        .with_delivery_mode(2)
+        .with_headers(all)
+}
