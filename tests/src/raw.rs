@@ -1,8 +1,9 @@
 //! A stranger at RabbitMQ, who publishes what he likes.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use serde_json::Value as Json;
 
 pub use lapin;
 
@@ -48,12 +49,42 @@ impl Stranger {
     }
 }
 
+/// What lies in a list on Redis (see [`envelope`](crate::redis::envelope)), as RabbitMQ has it: properties and body.
+///
+/// # Panics
+/// If it is none.
+#[must_use]
+pub fn message(envelope: &Json) -> (BasicProperties, Vec<u8>) {
+    let text = |name: &str| envelope[name].as_str().expect("a text").to_owned();
+    let AMQPValue::FieldTable(headers) = field(&envelope["headers"]) else { panic!("no headers: {envelope}") };
+    let properties = BasicProperties::default()
+        .with_content_type(text("content-type").into())
+        .with_content_encoding(text("content-encoding").into())
+        .with_delivery_mode(2)
+        .with_headers(headers);
+    (properties, crate::redis::unbase64(&text("body")))
+}
+
+fn field(json: &Json) -> AMQPValue {
+    match json {
+        Json::Null => AMQPValue::Void,
+        Json::Bool(bool) => AMQPValue::Boolean(*bool),
+        Json::Number(number) => AMQPValue::LongLongInt(number.as_i64().expect("an integer")),
+        Json::String(text) => AMQPValue::LongString(text.as_str().into()),
+        Json::Array(items) => AMQPValue::FieldArray(items.iter().map(field).collect::<Vec<_>>().into()),
+        Json::Object(map) => {
+            let fields = map.iter().map(|(name, value)| (name.as_str().into(), field(value)));
+            AMQPValue::FieldTable(fields.collect::<std::collections::BTreeMap<_, _>>().into())
+        }
+    }
+}
+
 /// The properties of a task, in JSON, with whatever headers beside.
 #[must_use]
 pub fn properties(task: &str, id: &str, headers: FieldTable) -> BasicProperties {
     let mut all = headers;
     for (name, value) in [("lang", "py"), ("task", task), ("id", id), ("root_id", id)] {
-        all.insert(name.into(), lapin::types::AMQPValue::LongString(value.into()));
+        all.insert(name.into(), AMQPValue::LongString(value.into()));
     }
     BasicProperties::default()
         .with_content_type("application/json".into())
