@@ -8,6 +8,7 @@ pub mod python;
 pub mod rabbit;
 pub mod raw;
 pub mod redis;
+pub mod refused;
 pub mod runs;
 pub mod scenario;
 

@@ -1,6 +1,6 @@
 //! A stranger at RabbitMQ, who publishes what he likes.
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::Value as Json;
@@ -26,6 +26,15 @@ impl Stranger {
         let channel = connection.create_channel().await.expect("a channel");
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         Self { connection, channel }
+    }
+
+    /// Declares a durable queue.
+    ///
+    /// # Panics
+    /// If it is there, but another.
+    pub async fn declare(&self, queue: &str) {
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(queue.into(), durable, FieldTable::default()).await.expect("it can be declared");
     }
 
     /// Publishes to a queue, and waits until the server has it.

@@ -12,7 +12,7 @@ use celeriac_testkit::server::{RabbitServer, Vhost};
 use celeriac_tests::raw::lapin::BasicProperties;
 use celeriac_tests::raw::lapin::types::{AMQPValue, DecimalValue, FieldTable, LongString};
 use celeriac_tests::raw::{self, Stranger};
-use celeriac_tests::redis::{PATIENCE, Runs, Worker, builder, envelope, twice};
+use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, envelope, twice};
 use celeriac_tests::{log, odd, until};
 use tokio::sync::OnceCell;
 

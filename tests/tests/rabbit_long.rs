@@ -9,7 +9,7 @@ use celeriac::prelude::*;
 use celeriac_testkit::server::{RabbitServer, Vhost};
 use celeriac_tests::raw::Stranger;
 use celeriac_tests::raw::lapin::types::{AMQPValue, FieldTable};
-use celeriac_tests::redis::{PATIENCE, Runs, Worker, builder, twice};
+use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, twice};
 use celeriac_tests::{Place, log, through_gate, until};
 
 /// How long the server waits: as many seconds as it is minutes by default, over ten.

@@ -9,11 +9,10 @@ use celeriac::ErrorKind;
 use celeriac::prelude::*;
 use celeriac_testkit::server::{RedisBuilder, RedisServer};
 use celeriac_tests::redis::undone;
+use celeriac_tests::refused::{PASSWORD, http_server, names, refusal};
 use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, early, progresses, second_time, twice};
 use celeriac_tests::{log, until};
 use tokio::sync::Semaphore;
-
-const PASSWORD: &str = "hunter2-secret";
 
 /// A server, an app over it and a worker, which has worked.
 struct Place {
@@ -320,21 +319,6 @@ async fn a_user_without_keys_or_channels_is_named_with_the_cure() {
     app.close().await.unwrap();
 }
 
-async fn refusal(url: &str) -> celeriac::Error {
-    log::keep("info");
-    let url = format!("{url}{}startup_timeout=1&connect_timeout=1", if url.contains('?') { "&" } else { "?" });
-    let error = builder(&url, &Runs::default()).build().await.unwrap_err();
-    assert!(!format!("{error:?} {}", error.report()).contains(PASSWORD), "{error:?}");
-    assert!(!log::kept().contains(PASSWORD), "{}", log::kept());
-    error
-}
-
-#[track_caller]
-fn names(error: &celeriac::Error, kind: ErrorKind, part: &str) {
-    assert_eq!(error.kind(), kind, "{}", error.report());
-    assert!(error.report().contains(part), "`{part}` is not named in: {}", error.report());
-}
-
 #[tokio::test]
 async fn what_is_wrong_with_the_url_or_its_server_is_said_at_the_start() {
     let server = RedisServer::builder().password("right").start().await;
@@ -361,17 +345,7 @@ async fn what_is_wrong_with_the_url_or_its_server_is_said_at_the_start() {
 
 #[tokio::test]
 async fn a_server_that_is_no_redis_is_named() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let _ = stream.read(&mut [0; 1024]).await;
-                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
-            });
-        }
-    });
+    let address = http_server().await;
     let error = refusal(&format!("redis://:{PASSWORD}@{address}/0")).await;
     names(&error, ErrorKind::Unavailable, "is not Redis");
     names(&error, ErrorKind::Unavailable, &address.to_string());

@@ -1,6 +1,6 @@
 //! The reply queue: declared and consumed from the first task that names it until the backend is closed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use celeriac_broker::Outgoing;
@@ -10,7 +10,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,10 @@ pub(crate) struct Replies {
 struct Receiving {
     task: JoinHandle<()>,
     progress: watch::Receiver<Progress>,
+    /// Gone with the task.
+    sender: Weak<watch::Sender<Progress>>,
+    /// Has it try at once.
+    now: Arc<Notify>,
 }
 
 #[derive(Clone)]
@@ -127,12 +131,19 @@ impl Replies {
         if self.ended.is_cancelled() {
             return Err(closed(operation));
         }
-        if let Some(Receiving { task, progress }) = &*receiving
+        if let Some(Receiving { task, progress, sender, now }) = &*receiving
             && !task.is_finished()
         {
+            // What was refused a while ago may be allowed by now.
+            if let Some(sender) = sender.upgrade().filter(|sender| matches!(*sender.borrow(), Progress::Refused(_))) {
+                sender.send_replace(Progress::Starting);
+                now.notify_one();
+            }
             return Ok(progress.clone());
         }
         let (sender, progress) = watch::channel(Progress::Starting);
+        let (sender, now) = (Arc::new(sender), Arc::new(Notify::new()));
+        let weak = Arc::downgrade(&sender);
         let receiver = Receiver {
             link: self.link.clone(),
             queue: self.queue.as_str().into(),
@@ -141,8 +152,10 @@ impl Replies {
             records: Arc::clone(&self.records),
             ended: self.ended.clone(),
             progress: sender,
+            now: Arc::clone(&now),
         };
-        *receiving = Some(Receiving { task: tokio::spawn(receiver.run()), progress: progress.clone() });
+        let task = tokio::spawn(receiver.run());
+        *receiving = Some(Receiving { task, progress: progress.clone(), sender: weak, now });
         Ok(progress)
     }
 
@@ -178,14 +191,15 @@ struct Receiver {
     max_bytes: usize,
     records: Arc<Records>,
     ended: CancellationToken,
-    progress: watch::Sender<Progress>,
+    progress: Arc<watch::Sender<Progress>>,
+    now: Arc<Notify>,
 }
 
 impl Receiver {
     /// Receives until this is closed: again and again, for connections are lost and queues deleted.
     async fn run(self) {
         let mut backoff = Backoff::default();
-        let mut is_refused = false;
+        let mut was_ready = false;
         loop {
             // CANCEL SAFETY: whatever has come by then comes again.
             let opened = tokio::select! {
@@ -196,7 +210,7 @@ impl Receiver {
             match opened {
                 Ok((live, channel, consumer)) => {
                     self.progress.send_replace(Progress::Ready);
-                    (backoff, is_refused) = (Backoff::default(), false);
+                    (backoff, was_ready) = (Backoff::default(), true);
                     // CANCEL SAFETY: what is not acknowledged comes again, should this go on.
                     tokio::select! {
                         () = self.ended.cancelled() => return self.delete(&channel).await,
@@ -208,19 +222,22 @@ impl Receiver {
                 Err(Fault::Broken(error)) => tracing::debug!(error = %error.report(), "results cannot be received"),
                 Err(fault) => {
                     let error = fault.into_error();
-                    if matches!(*self.progress.borrow(), Progress::Starting) {
+                    if !was_ready {
                         return self.refuse(error);
                     }
-                    // Somebody may wait for a result: it can only be hoped that what was allowed will be allowed again.
-                    if !std::mem::replace(&mut is_refused, true) {
+                    // Somebody may wait for a result: it can only be hoped that what was allowed will be allowed again. Until then the queue may
+                    // be gone, and replies with it.
+                    if matches!(*self.progress.borrow(), Progress::Ready) {
                         tracing::warn!(error = %error.report(), "results cannot be received any more");
                     }
+                    self.refuse(error);
                 }
             }
-            // CANCEL SAFETY: both only wait.
+            // CANCEL SAFETY: all only wait.
             tokio::select! {
                 () = self.ended.cancelled() => return,
                 () = backoff.wait() => {}
+                () = self.now.notified() => {}
             }
         }
     }

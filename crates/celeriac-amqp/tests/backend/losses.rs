@@ -26,6 +26,8 @@ async fn what_comes_while_the_connection_is_lost_is_kept_and_received() {
     let (id, known) = (TaskId::random(), TaskId::random());
     worker.store(vec![result(&known, TaskState::Success, "0", Some(queue.clone()))]).await.unwrap();
     end(&client, &known).await;
+    // Else it would come again.
+    eventually(SOON, async || vhost.queue_info(&queue).await.unwrap().unacked == 0).await;
     let mut watch = client.watch(&id).await.unwrap();
     proxy.refuse().await;
     proxy.cut();

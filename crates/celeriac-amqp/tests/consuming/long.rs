@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use celeriac_amqp::{AmqpConfig, AmqpStore, QueueType};
 use celeriac_broker::{Completion, QueueSpec, Requeue, Settled, Verb};
-use celeriac_core::{Timestamp, Value};
+use celeriac_core::{QueueName, Timestamp, Value};
 use celeriac_testkit::eventually;
 use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::{RabbitServer, Vhost};
@@ -341,5 +341,29 @@ async fn what_cannot_be_sheltered_disturbs_no_other() {
     assert_eq!(large.ack().await.unwrap(), Settled::Lost);
     again.ack().await.unwrap();
     assert_eq!(held.ack().await.unwrap(), Settled::Done);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_early_and_cannot_be_parked_disturbs_no_other() {
+    let (vhost, wordy) = (hasty().await, QueueName::new("x".repeat(200)).unwrap());
+    let store = open_patient(&vhost, QueueType::Classic).await;
+    let mut early = outgoing("early", &wordy);
+    let due = Timestamp::now() + LONG;
+    early.message.headers.set_extra("celeriac-due", due.as_micros());
+    store.broker().publish(vec![early]).await.unwrap();
+    let mut consumer = consumer(&store, &[&wordy], 5).await;
+    none(&mut consumer, Duration::from_millis(300)).await;
+    loop {
+        publish(&store, &wordy, 0..1).await;
+        let delivery = one(&mut consumer).await;
+        let is_early = text(&delivery) == "early";
+        sleep(TIMEOUT / 10).await; // wait: so long a task takes
+        assert_eq!(delivery.ack().await.unwrap(), Settled::Done);
+        if is_early {
+            break;
+        }
+    }
+    assert!(Timestamp::now() >= due);
     store.close().await.unwrap();
 }
