@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use celeriac_benches::runs::{BATCH, Goal, ROUNDS, all_done, app, round_trip, send, work};
+use celeriac_benches::runs::{BATCH, Goal, ROUNDS, all_done, app, idle, round_trip, send, work};
 use celeriac_benches::{Line, median, timed};
 use celeriac_testkit::server::RedisServer;
 use deadpool_redis::redis::aio::MultiplexedConnection;
@@ -179,33 +179,6 @@ async fn lone(server: &RedisServer) {
     println!("{:<44} {:>7.2} times the raw ones", "redis: round trip of a lone task", median(ratios.into_iter()));
 }
 
-/// The time of the processor that this process has used, all threads.
-fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // User and system time, in hundredths of a second.
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
-}
-
-async fn idle(server: &RedisServer) {
-    let app = app(&server.url(), Goal::new(1)).await;
-    let worker = app.worker().concurrency(2).build().unwrap();
-    let (stop, started) = (worker.handle(), worker.started());
-    let running = tokio::spawn(worker.run());
-    assert!(started.await);
-    let before = processor_time();
-    tokio::time::sleep(Duration::from_secs(10)).await; // wait: what is measured is a while of nothing
-    println!(
-        "{:<44} {:>7} ms of processor time in 10 s",
-        "redis: an idle worker",
-        (processor_time() - before).as_millis()
-    );
-    stop.shutdown();
-    running.await.unwrap().unwrap();
-    app.close().await.unwrap();
-}
-
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -221,7 +194,7 @@ fn main() {
                 lone(&server).await;
             }
             if wanted("idle") {
-                idle(&server).await;
+                idle("redis: an idle worker", &server.url()).await;
             }
         })
         .await

@@ -1,4 +1,4 @@
-//! The runs that every system is measured by: sending, working, and one task's way there and back.
+//! The runs that every system is measured by: sending, working, one task's way there and back, and doing nothing.
 #![expect(
     clippy::missing_panics_doc,
     clippy::print_stdout,
@@ -137,4 +137,28 @@ pub async fn round_trip(name: &str, url: &str, count: usize) -> f64 {
     running.await.unwrap().unwrap();
     app.close().await.unwrap();
     median
+}
+
+/// Prints the processor time that a worker takes in ten seconds in which it has nothing to do.
+pub async fn idle(name: &str, url: &str) {
+    let app = app(url, Goal::new(1)).await;
+    let worker = app.worker().concurrency(2).build().unwrap();
+    let (stop, started) = (worker.handle(), worker.started());
+    let running = tokio::spawn(worker.run());
+    assert!(started.await);
+    let before = processor_time();
+    tokio::time::sleep(Duration::from_secs(10)).await; // wait: what is measured is a while of nothing
+    println!("{name:<44} {:>7} ms of processor time in 10 s", (processor_time() - before).as_millis());
+    stop.shutdown();
+    running.await.unwrap().unwrap();
+    app.close().await.unwrap();
+}
+
+/// The time of the processor that this process has used, all threads.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // User and system time, in hundredths of a second.
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
 }
