@@ -1,6 +1,6 @@
 """Python Celery's side of the comparison: the task, the worker's settings, and the sending of many.
 
-COMPARE_REDIS_URL says where. `python app.py COUNT` sends; `python -m celery -A app worker ...` works.
+COMPARE_BROKER_URL and COMPARE_RESULTS_URL say where. `python app.py COUNT` sends; `python -m celery -A app worker ...` works.
 """
 
 import os
@@ -8,10 +8,11 @@ import sys
 
 from celery import Celery
 
-URL = os.environ["COMPARE_REDIS_URL"]
+BROKER = os.environ["COMPARE_BROKER_URL"]
+RESULTS = os.environ["COMPARE_RESULTS_URL"]
 
 # A sender that knows of a backend would subscribe to each of its results.
-app = Celery("compare", broker=URL, backend=None if __name__ == "__main__" else URL)
+app = Celery("compare", broker=BROKER, backend=None if __name__ == "__main__" else RESULTS)
 app.conf.update(
     broker_connection_retry_on_startup=True,
     task_acks_late=True,

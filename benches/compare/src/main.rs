@@ -1,15 +1,16 @@
-//! Celeriac beside rusty-celery, apalis and Python's Celery: the rate at which one worker of each runs tasks and stores their results, on one
-//! Redis server and in turns. See `README.md`.
+//! Celeriac beside rusty-celery, apalis and Python's Celery: the rate at which one worker of each runs tasks and stores their results, on the
+//! same servers and in turns. See `README.md`.
 
 mod options;
 mod round;
+mod servers;
 mod system;
 mod systems;
 mod table;
 
-use celeriac_testkit::server::RedisServer;
 use options::{Options, Part};
 use round::round;
+use servers::Servers;
 use system::Result;
 use table::Table;
 
@@ -18,8 +19,8 @@ async fn main() -> Result {
     let options = match options::read(std::env::args().skip(1))? {
         Part::Compare(options) => options,
         // This program is its own sender and worker too, in processes of their own.
-        Part::Send { system, url, count } => return systems::send(&system, &url, count).await,
-        Part::Work { system, url } => return systems::work(&system, &url).await,
+        Part::Send { system, urls, count } => return systems::send(&system, &urls, count).await,
+        Part::Work { system, urls } => return systems::work(&system, &urls).await,
     };
     compare(&options).await
 }
@@ -30,16 +31,14 @@ async fn compare(options: &Options) -> Result {
     if let Some(tasks) = options.tasks {
         systems.iter_mut().for_each(|system| system.tasks = tasks);
     }
-    let server = RedisServer::start().await;
-    let about = server.command(&["INFO", "server"]).await.text();
-    let version = about.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("?");
-    println!("Redis {version}, {} CPUs, load {}", std::thread::available_parallelism()?, load());
+    let servers = Servers::start(&systems).await;
+    println!("{}, {} CPUs, load {}", servers.versions().await, std::thread::available_parallelism()?, load());
 
     let mut table = Table::new(&systems)?;
     for number in 1..=options.rounds {
         for (index, system) in systems.iter().enumerate() {
-            let run = round(&server, system).await.map_err(|error| format!("{}: {error}", system.name))?;
-            println!("round {number}: {:<14} {:>9.0} tasks/s   load {}", system.name, run.rate, load());
+            let run = round(&servers, system).await.map_err(|error| format!("{}: {error}", system.name))?;
+            println!("round {number}: {:<19} {:>9.0} tasks/s   load {}", system.name, run.rate, load());
             table.add(index, run);
         }
     }

@@ -1,9 +1,7 @@
 //! What the command line asks for.
 
-use crate::system::Result;
-
-const USAGE: &str =
-    "usage: compare [--rounds N] [--tasks N] [celeriac] [rusty-celery] [apalis] [apalis-tuned] [celery]";
+use crate::system::{Result, Urls};
+use crate::systems;
 
 /// How to compare.
 #[derive(Debug)]
@@ -19,28 +17,32 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) enum Part {
     Compare(Options),
-    Send { system: String, url: String, count: usize },
-    Work { system: String, url: String },
+    Send { system: String, urls: Urls, count: usize },
+    Work { system: String, urls: Urls },
 }
 
 /// Reads the words of the command line.
 pub(crate) fn read(words: impl Iterator<Item = String>) -> Result<Part> {
     let words: Vec<String> = words.collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["send", system, url, count] => {
-            return Ok(Part::Send { system: system.into(), url: url.into(), count: count.parse()? });
+        ["send", system, broker, results, count] => {
+            return Ok(Part::Send { system: system.into(), urls: Urls::new(broker, results), count: count.parse()? });
         }
-        ["work", system, url] => return Ok(Part::Work { system: system.into(), url: url.into() }),
+        ["work", system, broker, results] => {
+            return Ok(Part::Work { system: system.into(), urls: Urls::new(broker, results) });
+        }
         _ => {}
     }
+    let known: Vec<&str> = systems::all().iter().map(|system| system.name).collect();
+    let usage = || format!("usage: compare [--rounds N] [--tasks N] [{}]", known.join("] ["));
     let mut options = Options { names: Vec::new(), rounds: 5, tasks: None };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--rounds" => options.rounds = words.next().ok_or(USAGE)?.parse()?,
-            "--tasks" => options.tasks = Some(words.next().ok_or(USAGE)?.parse()?),
-            "celeriac" | "rusty-celery" | "apalis" | "apalis-tuned" | "celery" => options.names.push(word),
-            _ => return Err(USAGE.into()),
+            "--rounds" => options.rounds = words.next().ok_or_else(usage)?.parse()?,
+            "--tasks" => options.tasks = Some(words.next().ok_or_else(usage)?.parse()?),
+            name if known.contains(&name) => options.names.push(word),
+            _ => return Err(usage().into()),
         }
     }
     Ok(Part::Compare(options))

@@ -3,9 +3,10 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use celeriac_testkit::server::{Process, RawRedis, RedisServer, Reply};
+use celeriac_testkit::server::{Process, RawRedis, Reply};
 
-use crate::system::{Result, Results, System};
+use crate::servers::{Empty, Servers};
+use crate::system::{Result, Results, System, Waits};
 
 /// How often the server is asked how many results there are.
 const EVERY: Duration = Duration::from_millis(5);
@@ -19,7 +20,7 @@ const SAMPLES: usize = 20;
 pub(crate) struct Run {
     /// Tasks a second.
     pub(crate) rate: f64,
-    /// The server's processor time for each task, in microseconds.
+    /// The servers' processor time for each task, in microseconds.
     pub(crate) server: f64,
 }
 
@@ -27,11 +28,11 @@ pub(crate) struct Run {
 ///
 /// The clock runs from when a hundredth of the results is stored until all are, and every task is acknowledged. Starting a worker is not
 /// part of it.
-pub(crate) async fn round(server: &RedisServer, system: &System) -> Result<Run> {
-    server.command(&["FLUSHALL"]).await;
-    send((system.send)(&server.url(), system.tasks)?)?;
-    let worker = Process::start((system.work)(&server.url())?, &server.folder().join("unused"))?;
-    let mut watch = Watch { redis: server.connect().await?, results: system.results };
+pub(crate) async fn round(servers: &Servers, system: &System) -> Result<Run> {
+    let empty = servers.empty(system).await?;
+    send((system.send)(&empty.urls, system.tasks)?)?;
+    let worker = Process::start((system.work)(&empty.urls)?, &servers.redis.folder().join("unused"))?;
+    let mut watch = Watch { redis: servers.redis.connect().await?, servers: &empty, results: system.results };
     let run = watch.run(system, &worker).await?;
     worker.kill();
     watch.check(system.tasks).await?;
@@ -43,18 +44,19 @@ fn send(mut command: Command) -> Result {
     if status.success() { Ok(()) } else { Err(format!("sending: {status}").into()) }
 }
 
-struct Watch {
+struct Watch<'a> {
+    servers: &'a Empty<'a>,
     redis: RawRedis,
     results: Results,
 }
 
-impl Watch {
+impl Watch<'_> {
     async fn run(&mut self, system: &System, worker: &Process) -> Result<Run> {
         let (mut stored, mut moved) = (0, Instant::now());
         let mut begun = None;
         loop {
             let now = self.stored().await?;
-            if now >= system.tasks && self.none_open(system.open).await? {
+            if now >= system.tasks && self.none_open(system.waits).await? {
                 let (before, start, busy): (_, Instant, _) = begun.ok_or("too fast to be measured: send more tasks")?;
                 let (tasks, spent) = (count(system.tasks - before), start.elapsed().as_secs_f64());
                 return Ok(Run { rate: tasks / spent, server: (self.server_time().await? - busy) * 1e6 / tasks });
@@ -83,7 +85,11 @@ impl Watch {
         }
     }
 
-    async fn none_open(&mut self, commands: &[&[&str]]) -> Result<bool> {
+    async fn none_open(&mut self, waits: Waits) -> Result<bool> {
+        let commands = match waits {
+            Waits::Redis(commands) => commands,
+            Waits::Rabbit { queue } => return Ok(self.servers.messages(queue).await? == 0),
+        };
         for command in commands {
             if self.number(command).await? != 0 {
                 return Ok(false);
@@ -92,12 +98,13 @@ impl Watch {
         Ok(true)
     }
 
-    /// The processor time that the server has used, in seconds.
+    /// The processor time that the servers have used, in seconds.
     async fn server_time(&mut self) -> Result<f64> {
         let info = self.redis.command(&["INFO", "cpu"]).await?.text();
         let fields = info.lines().filter_map(|line| line.split_once(':'));
         let times = fields.filter(|(name, _)| matches!(*name, "used_cpu_sys" | "used_cpu_user"));
-        Ok(times.map(|(_, seconds)| seconds.trim().parse::<f64>()).sum::<Result<f64, _>>()?)
+        let redis = times.map(|(_, seconds)| seconds.trim().parse::<f64>()).sum::<Result<f64, _>>()?;
+        Ok(redis + self.servers.rabbit_time()?)
     }
 
     /// Checks that there are as many results as tasks, and that they are what they should be.

@@ -12,17 +12,49 @@ pub(crate) struct System {
     pub(crate) version: fn() -> Result<String>,
     /// Tasks a run: so many that the run takes some seconds.
     pub(crate) tasks: usize,
-    /// The program that sends so many tasks to the server at this URL, and ends.
-    pub(crate) send: fn(&str, usize) -> Result<Command>,
+    /// The program that sends so many tasks, and ends.
+    pub(crate) send: fn(&Urls, usize) -> Result<Command>,
     /// The worker.
-    pub(crate) work: fn(&str) -> Result<Command>,
+    pub(crate) work: fn(&Urls) -> Result<Command>,
     /// Where the results are.
     pub(crate) results: Results,
-    /// Commands whose replies are 0 when no task waits, and none that was taken is still to be acknowledged.
-    pub(crate) open: &'static [&'static [&'static str]],
+    /// Where the tasks are.
+    pub(crate) waits: Waits,
 }
 
-/// Where a system keeps its results.
+/// Where tasks are sent to, and results stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Urls {
+    pub(crate) broker: String,
+    pub(crate) results: String,
+}
+
+impl Urls {
+    pub(crate) fn new(broker: &str, results: &str) -> Self {
+        Self { broker: broker.to_owned(), results: results.to_owned() }
+    }
+}
+
+/// Where tasks wait, and those that were taken and are still to be acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Waits {
+    /// In Redis: commands whose replies are 0 when there are none.
+    Redis(&'static [&'static [&'static str]]),
+    /// In this queue of RabbitMQ.
+    Rabbit { queue: &'static str },
+}
+
+impl Waits {
+    /// The broker's name.
+    pub(crate) fn on(self) -> &'static str {
+        match self {
+            Self::Redis(_) => "Redis",
+            Self::Rabbit { .. } => "RabbitMQ",
+        }
+    }
+}
+
+/// Where in Redis a system keeps its results.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Results {
     /// Each in a key that begins with `prefix`. The server holds next to nothing else once all are stored.

@@ -14,6 +14,7 @@ pub(crate) struct Table {
 #[derive(Debug)]
 struct Row {
     name: String,
+    on: &'static str,
     tasks: usize,
     runs: Vec<Run>,
 }
@@ -23,7 +24,7 @@ impl Table {
     pub(crate) fn new(systems: &[System]) -> Result<Self> {
         let row = |system: &System| {
             let name = format!("{} {}", system.name, (system.version)()?);
-            Ok(Row { name, tasks: system.tasks, runs: Vec::new() })
+            Ok(Row { name, on: system.waits.on(), tasks: system.tasks, runs: Vec::new() })
         };
         Ok(Self { rows: systems.iter().map(row).collect::<Result<_>>()? })
     }
@@ -42,16 +43,21 @@ impl Row {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| | tasks a run | tasks a second | lowest to highest | Redis a task | Celeriac's multiple |")?;
-        writeln!(f, "|---|--:|--:|--:|--:|--:|")?;
+        writeln!(
+            f,
+            "| | broker | tasks a run | tasks a second | lowest to highest | servers a task | Celeriac's multiple |"
+        )?;
+        writeln!(f, "|---|---|--:|--:|--:|--:|--:|")?;
         for row in &self.rows {
-            let (name, tasks, rate) = (&row.name, row.tasks, median(row.rates()));
+            let Row { name, on, tasks, .. } = row;
+            let rate = median(row.rates());
             let (lowest, highest) = (row.rates().fold(f64::INFINITY, f64::min), row.rates().fold(0.0, f64::max));
             let server = median(row.runs.iter().map(|run| run.server));
-            write!(f, "| {name} | {tasks} | {rate:.0} | {lowest:.0} to {highest:.0} | {server:.1} \u{b5}s | ")?;
-            match self.rows.first() {
+            write!(f, "| {name} | {on} | {tasks} | {rate:.0} | {lowest:.0} to {highest:.0} | {server:.1} \u{b5}s | ")?;
+            // On the same broker.
+            match self.rows.iter().find(|first| first.on == *on) {
                 // Round by round: what disturbed a round disturbed both.
-                Some(ours) if ours.name.starts_with("celeriac ") => {
+                Some(ours) if ours.name.starts_with("celeriac") => {
                     writeln!(f, "{:.1} |", median(ours.rates().zip(row.rates()).map(|(ours, theirs)| ours / theirs)))?;
                 }
                 _ => writeln!(f, "|")?,

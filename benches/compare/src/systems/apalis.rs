@@ -4,8 +4,8 @@ use apalis::prelude::*;
 use apalis_redis::{Config, RedisStorage};
 use serde::{Deserialize, Serialize};
 
-use super::this_program;
-use crate::system::{Result, Results, System};
+use super::{sender, worker};
+use crate::system::{Result, Results, System, Waits};
 
 /// How many are sent at once.
 const BATCH: usize = 1_000;
@@ -14,8 +14,11 @@ const VERSION: &str = "1.0.0";
 
 const RESULTS: Results = Results::Hashes { done: "compare:done", prefix: "compare:meta:", says: "Ok" };
 
-const OPEN: &[&[&str]] =
-    &[&["LLEN", "compare:active"], &["ZCARD", "compare:scheduled"], &["SCARD", "compare:inflight:worker"]];
+const WAITS: Waits = Waits::Redis(&[
+    &["LLEN", "compare:active"],
+    &["ZCARD", "compare:scheduled"],
+    &["SCARD", "compare:inflight:worker"],
+]);
 
 /// Makes tasks ready. apalis-redis 1.0.0 schedules every task, for at once, and its worker moves all that are due in a single step, which
 /// Redis refuses from 8,000 on ("too many results to unpack"). So the sender does that step, in pieces; the worker has that much less to do.
@@ -33,21 +36,16 @@ pub(crate) fn as_it_comes() -> System {
         version: || Ok(VERSION.to_owned()),
         // It slows down as more tasks wait: it looks for each task that it starts in the list of those that wait.
         tasks: 20_000,
-        send: |url, count| this_program(&["send", "apalis", url, &count.to_string()]),
-        work: |url| this_program(&["work", "apalis", url]),
+        send: |urls, count| sender("apalis", urls, count),
+        work: |urls| worker("apalis", urls),
         results: RESULTS,
-        open: OPEN,
+        waits: WAITS,
     }
 }
 
 /// With the settings that its documentation has for short tasks.
 pub(crate) fn tuned() -> System {
-    System {
-        name: "apalis-tuned",
-        tasks: 300_000,
-        work: |url| this_program(&["work", "apalis-tuned", url]),
-        ..as_it_comes()
-    }
+    System { name: "apalis-tuned", tasks: 300_000, work: |urls| worker("apalis-tuned", urls), ..as_it_comes() }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

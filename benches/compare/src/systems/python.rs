@@ -3,23 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::system::{Result, Results, System};
+use super::ON_RABBIT;
+use crate::system::{Result, Results, System, Urls, Waits};
 
 /// What makes it start sooner and talk less; none of it stores results or runs tasks.
 const WITHOUT: [&str; 3] = ["--without-gossip", "--without-mingle", "--without-heartbeat"];
 
-pub(crate) fn system() -> System {
+pub(crate) fn on_redis() -> System {
     System {
         name: "celery",
         version,
         tasks: 20_000,
-        send: |url, count| {
-            let mut command = python(url)?;
+        send: |urls, count| {
+            let mut command = python(urls)?;
             command.args(["app.py", &count.to_string()]);
             Ok(command)
         },
-        work: |url| {
-            let mut command = python(url)?;
+        work: |urls| {
+            let mut command = python(urls)?;
             command
                 .args(["-m", "celery", "-A", "app", "worker", "-P", "prefork", "-c", "2", "-l", "ERROR"])
                 .args(WITHOUT);
@@ -27,14 +28,19 @@ pub(crate) fn system() -> System {
             Ok(command)
         },
         results: Results::Keys { prefix: "celery-task-meta-", says: "SUCCESS" },
-        open: &[&["LLEN", "celery"], &["HLEN", "unacked"]],
+        waits: Waits::Redis(&[&["LLEN", "celery"], &["HLEN", "unacked"]]),
     }
 }
 
+pub(crate) fn on_rabbit() -> System {
+    System { name: "celery-rabbit", waits: ON_RABBIT, ..on_redis() }
+}
+
 /// Python, beside `app.py`.
-fn python(url: &str) -> Result<Command> {
+fn python(urls: &Urls) -> Result<Command> {
     let mut command = Command::new(interpreter()?);
-    command.env("COMPARE_REDIS_URL", url).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("COMPARE_BROKER_URL", &urls.broker).env("COMPARE_RESULTS_URL", &urls.results);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     // It warns of working as root.
     command.env("PYTHONWARNINGS", "ignore");
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("python"));

@@ -1,13 +1,14 @@
 //! rusty-celery. It has no results: the task stores its own, on a connection that all tasks share.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use celery::Celery;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use redis::aio::MultiplexedConnection;
 
 use self::task::add;
-use super::this_program;
-use crate::system::{Result, Results, System};
+use super::{ON_RABBIT, sender, worker};
+use crate::system::{Result, Results, System, Urls, Waits};
 
 /// How many are being sent at once: it sends one by one.
 const SENDING: usize = 64;
@@ -18,15 +19,25 @@ const DAY: u64 = 24 * 60 * 60;
 
 static RESULTS: OnceLock<MultiplexedConnection> = OnceLock::new();
 
-pub(crate) fn system() -> System {
+pub(crate) fn on_redis() -> System {
     System {
         name: "rusty-celery",
         version: || Ok("0.5.5".to_owned()),
         tasks: 50_000,
-        send: |url, count| this_program(&["send", "rusty-celery", url, &count.to_string()]),
-        work: |url| this_program(&["work", "rusty-celery", url]),
+        send: |urls, count| sender("rusty-celery", urls, count),
+        work: |urls| worker("rusty-celery", urls),
         results: Results::Keys { prefix: "result-", says: "" },
-        open: &[&["LLEN", "celery"], &["HLEN", "_celery.celery_process_map"]],
+        waits: Waits::Redis(&[&["LLEN", "celery"], &["HLEN", "_celery.celery_process_map"]]),
+    }
+}
+
+pub(crate) fn on_rabbit() -> System {
+    System {
+        name: "rusty-celery-rabbit",
+        send: |urls, count| sender("rusty-celery-rabbit", urls, count),
+        work: |urls| worker("rusty-celery-rabbit", urls),
+        waits: ON_RABBIT,
+        ..on_redis()
     }
 }
 
@@ -48,9 +59,9 @@ mod task {
     }
 }
 
-async fn app(url: &str) -> Result<std::sync::Arc<celery::Celery>> {
+pub(crate) async fn redis(urls: &Urls) -> Result<Arc<Celery>> {
     let app = celery::app!(
-        broker = celery::broker::RedisBroker { url },
+        broker = celery::broker::RedisBroker { &urls.broker },
         tasks = [add],
         task_routes = [],
         prefetch_count = PREFETCH,
@@ -59,17 +70,26 @@ async fn app(url: &str) -> Result<std::sync::Arc<celery::Celery>> {
     Ok(app.await?)
 }
 
-pub(crate) async fn send(url: &str, count: usize) -> Result {
-    let app = app(url).await?;
-    let sending = stream::iter(0..count).map(|number| Ok(app.send_task(add::new(number as i64, 1))));
-    Ok(sending
-        .try_buffer_unordered(SENDING)
-        .try_for_each(|_| async { Ok::<_, celery::error::CeleryError>(()) })
-        .await?)
+pub(crate) async fn rabbit(urls: &Urls) -> Result<Arc<Celery>> {
+    let app = celery::app!(
+        broker = celery::broker::AMQPBroker { &urls.broker },
+        tasks = [add],
+        task_routes = [],
+        prefetch_count = PREFETCH,
+        acks_late = true,
+    );
+    Ok(app.await?)
 }
 
-pub(crate) async fn work(url: &str) -> Result {
-    let connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+pub(crate) async fn send(app: Arc<Celery>, count: usize) -> Result {
+    let sending = stream::iter(0..count).map(|number| Ok(app.send_task(add::new(number as i64, 1))));
+    sending.try_buffer_unordered(SENDING).try_for_each(|_| async { Ok::<_, celery::error::CeleryError>(()) }).await?;
+    // It waits for no confirmation, but with this RabbitMQ has everything.
+    Ok(app.close().await?)
+}
+
+pub(crate) async fn work(app: Arc<Celery>, urls: &Urls) -> Result {
+    let connection = redis::Client::open(&*urls.results)?.get_multiplexed_async_connection().await?;
     RESULTS.set(connection).map_err(|_| "two workers in one process")?;
-    Ok(app(url).await?.consume().await?)
+    Ok(app.consume().await?)
 }
