@@ -15,7 +15,7 @@ use lapin::types::ShortString;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::acks::coalesced;
+use super::acks::{Came, coalesced};
 use super::line::Line;
 use super::reading::Taken;
 use super::window::{By, Window};
@@ -45,6 +45,7 @@ struct State {
     lines: Vec<Line>,
     /// By the server's own tag. In the order in which they came.
     unsettled: BTreeMap<u64, Entry>,
+    came: Came,
     /// Those that are not due yet.
     early: BTreeSet<(Timestamp, u64)>,
     /// The line that is served first the next time.
@@ -97,6 +98,7 @@ impl Session {
             retired: false,
             lines,
             unsettled: BTreeMap::new(),
+            came: Came::default(),
             early: BTreeSet::new(),
             turn: 0,
             subscriptions: 0,
@@ -156,6 +158,7 @@ impl Session {
             state.waits_since = since;
         }
         for (line, by, tag, taken) in came {
+            state.came.add(tag);
             let Some(into) = state.lines.get_mut(line) else { continue };
             into.window.delivered(by);
             let early = taken.due.filter(|_| !retired && !taken.expired);
@@ -514,8 +517,8 @@ impl State {
                 }
             }
         }
-        let first_left = self.unsettled.first_key_value().map(|(tag, _)| *tag);
-        for (tag, multiple) in coalesced(acks, first_left) {
+        let first_left = self.unsettled.first_key_value().map_or(u64::MAX, |(tag, _)| *tag);
+        for (tag, multiple) in coalesced(acks, first_left.min(self.came.before())) {
             let _ = channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
         }
         held
