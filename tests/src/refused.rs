@@ -6,7 +6,7 @@ use celeriac::{Error, ErrorKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::log;
-use crate::redis::{Runs, builder};
+use crate::runs::{Runs, builder};
 
 /// A password that nobody may ever be told.
 pub const PASSWORD: &str = "hunter2-secret";

@@ -12,7 +12,8 @@ use celeriac_testkit::server::{RabbitServer, Vhost};
 use celeriac_tests::raw::lapin::BasicProperties;
 use celeriac_tests::raw::lapin::types::{AMQPValue, DecimalValue, FieldTable, LongString};
 use celeriac_tests::raw::{self, Stranger};
-use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, envelope, twice};
+use celeriac_tests::redis::envelope;
+use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, twice};
 use celeriac_tests::{log, odd, until};
 use tokio::sync::OnceCell;
 

@@ -11,8 +11,8 @@ use celeriac_tests::raw::Stranger;
 use celeriac_tests::raw::lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use celeriac_tests::raw::lapin::types::{AMQPValue, FieldTable};
 use celeriac_tests::raw::lapin::{BasicProperties, ExchangeKind};
-use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, twice};
 use celeriac_tests::refused::{PASSWORD, http_server, names, refusal};
+use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, twice};
 use celeriac_tests::{log, until};
 use tokio::sync::OnceCell;
 

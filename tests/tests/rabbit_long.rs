@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use celeriac::core::Timestamp;
-use celeriac::prelude::*;
 use celeriac_testkit::server::{RabbitServer, Vhost};
 use celeriac_tests::raw::Stranger;
 use celeriac_tests::raw::lapin::types::{AMQPValue, FieldTable};

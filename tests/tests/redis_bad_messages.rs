@@ -5,7 +5,7 @@ use celeriac::prelude::*;
 use celeriac::{QueueName, TaskId};
 use celeriac_testkit::server::RedisServer;
 use celeriac_tests::odd::{self, odd};
-use celeriac_tests::redis::{envelope, to_base64, unbase64, undone};
+use celeriac_tests::redis::{envelope, unbase64, undone};
 use celeriac_tests::runs::{PATIENCE, Runs, Worker, builder, twice};
 use celeriac_tests::until;
 use serde_json::{Value as Json, json};
