@@ -23,6 +23,7 @@ mod results;
 mod runs;
 #[path = "../interop/rust_sends.rs"]
 mod rust_sends;
+mod shutdown;
 mod support;
 #[path = "../interop/tasks.rs"]
 mod tasks;
