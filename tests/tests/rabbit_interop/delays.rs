@@ -197,4 +197,11 @@ async fn what_python_sends_to_expire_is_dropped_by_rabbitmq_and_revoked_by_a_wor
     assert_eq!(bench.client.get(&running).await.unwrap(), 1);
     assert_expired(&bench, &expired).await;
     assert_eq!(bench.client.state(&dropped).await.0, "PENDING");
+    // What is parked is dropped too.
+    let options = json!({"countdown": 0.4, "expires": 0.2});
+    let parked = bench.client.send("peers.trace", json!([1]), json!({}), options).await;
+    let later = bench.client.send("peers.trace", json!([2]), json!({}), json!({"countdown": 0.6})).await;
+    assert_eq!(bench.client.get(&later).await.unwrap(), 2);
+    bench.is_empty("celery").await;
+    assert_eq!((bench.traces(), bench.client.state(&parked).await.0.as_str()), (vec![2], "PENDING"));
 }

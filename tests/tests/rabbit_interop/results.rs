@@ -240,4 +240,10 @@ async fn a_result_reaches_only_who_sent_the_task() {
     let id = bench.send("rust.echo", json!([1])).await;
     assert_eq!(bench.client.get(&id).await.unwrap(), 1);
     assert_eq!(bench.result(&id).state().await.unwrap(), TaskState::Pending);
+    // Nor does Python have it any more: what it asks with now is another object than what got it.
+    assert_eq!(bench.client.state(&id).await.0, "PENDING");
+    let result = bench.app.send(Signature::named("peers.add").arg(1).arg(2)).await.unwrap();
+    assert_eq!(result.get_timeout(PATIENCE).await.unwrap(), Value::from(3));
+    assert_eq!(bench.client.state(result.id()).await.0, "PENDING");
+    assert_eq!(result.state().await.unwrap(), TaskState::Success);
 }
