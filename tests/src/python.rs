@@ -1,8 +1,9 @@
 //! Peers in Python: real Celery, as a worker and as a client. The apps they run are in `tests/python/`.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use base64::Engine as _;
 use celeriac_testkit::server::Process;
@@ -39,6 +40,19 @@ fn command(broker: &str, backend: &str, extra: &Value) -> Command {
     command
 }
 
+/// Runs a program in Python, a minute at most: what it prints.
+///
+/// # Panics
+/// If Python Celery is not installed, which `cargo xtask setup` does; or if the program fails.
+pub async fn run(program: &Path) -> String {
+    let mut command = tokio::process::Command::new(python());
+    let running = command.arg(program).stderr(Stdio::inherit()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(60), running).await.expect("the program ends");
+    let output = output.expect("Python starts");
+    assert!(output.status.success(), "{}", output.status);
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// Where a Python worker runs its tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
@@ -51,6 +65,8 @@ pub enum Pool {
 /// How a [`PythonWorker`] is started.
 #[derive(Debug, Clone)]
 pub struct PythonOptions {
+    /// The module of the Celery app. By default that of the peers.
+    pub app: String,
     /// Where tasks run. By default in two child processes.
     pub pool: Pool,
     /// The queues, separated by commas. By default `celery`.
@@ -65,8 +81,8 @@ pub struct PythonOptions {
 
 impl Default for PythonOptions {
     fn default() -> Self {
-        let (env, args) = (Vec::new(), Vec::new());
-        Self { pool: Pool::Prefork(2), queues: "celery".to_owned(), settings: json!({}), env, args }
+        let (app, queues) = ("peer_app".to_owned(), "celery".to_owned());
+        Self { app, pool: Pool::Prefork(2), queues, settings: json!({}), env: Vec::new(), args: Vec::new() }
     }
 }
 
@@ -91,7 +107,7 @@ impl PythonWorker {
         };
         let mut command = command(broker, backend, &options.settings);
         command
-            .args(["-m", "celery", "-A", "peer_app", "worker", "--loglevel", "INFO"])
+            .args(["-m", "celery", "-A", &options.app, "worker", "--loglevel", "INFO"])
             .args(["--without-gossip", "--without-mingle", "-P", pool, "-c", &concurrency.to_string()])
             .args(["-Q", &options.queues, "-n", &unique("peer")])
             .args(options.args)

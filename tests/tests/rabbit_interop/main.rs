@@ -7,6 +7,7 @@ mod agreement;
 mod both_work;
 mod deaths;
 mod delays;
+mod documented;
 #[path = "../interop/exchanges.rs"]
 mod exchanges;
 #[path = "../interop/expiry.rs"]
