@@ -1,5 +1,5 @@
 //! The connections to RabbitMQ are cut at every point there is: no task is lost.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its figures, and may fail")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ const AT_ONCE: usize = 16;
 const SOON: Duration = Duration::from_millis(100);
 /// And long enough to be waited for in the queues of the delay.
 const LATER: Duration = Duration::from_millis(1_050);
+
+/// What a cut is called, and where it is made.
+type Point = (&'static str, fn(u64) -> Cut);
 
 /// The server of all tests of this process.
 async fn vhost() -> Vhost<'static> {
@@ -36,25 +39,19 @@ fn repeated(runs: &Runs, cuts: u32) -> Option<String> {
 }
 
 /// The names of the frames of an undisturbed scenario, the client's and the server's.
-async fn undisturbed(vhost: &Vhost<'static>, options: &str) -> (Vec<String>, Vec<String>) {
+async fn undisturbed(vhost: &Vhost<'static>) -> (Vec<String>, Vec<String>) {
     let proxy = FaultProxy::start_amqp(vhost.server().address()).await;
-    let runs = scenario::run(&site(vhost, &proxy, options, "calm"), 1, SOON).await.unwrap();
+    let runs = scenario::run(&site(vhost, &proxy, "", "calm"), 1, SOON).await.unwrap();
     assert_eq!(repeated(&runs, 0), None);
     (proxy.names(), proxy.replies())
 }
 
 /// Cuts a connection at the `nth` frame.
-async fn cut(
-    vhost: Vhost<'static>,
-    options: &'static str,
-    what: &'static str,
-    cut: Cut,
-    nth: u64,
-) -> Result<(), String> {
+async fn cut(vhost: Vhost<'static>, what: &'static str, cut: Cut, nth: u64) -> Result<(), String> {
     let proxy = FaultProxy::start_amqp(vhost.server().address()).await;
     proxy.cut_at(cut);
     let name = format!("{what} {nth}");
-    let outcome = scenario::run(&site(&vhost, &proxy, options, &name), 1, SOON).await;
+    let outcome = scenario::run(&site(&vhost, &proxy, "", &name), 1, SOON).await;
     let wrong = match outcome {
         Ok(runs) => repeated(&runs, 1),
         Err(wrong) => Some(wrong),
@@ -64,22 +61,25 @@ async fn cut(
     wrong.map_or(Ok(()), |wrong| Err(format!("cut {name}, {frame}: {wrong}")))
 }
 
+/// Cuts at the first point of every frame, and at the second of every other one.
+async fn cut_at_all(vhost: &Vhost<'static>, frames: usize, points: [Point; 2]) {
+    let points = |nth: u64| points.into_iter().take(if nth.is_multiple_of(2) { 2 } else { 1 });
+    let cuts = (1..=frames as u64 + 5).flat_map(|nth| points(nth).map(move |point| (nth, point)));
+    all(AT_ONCE, cuts.map(|(nth, (what, point))| cut(vhost.clone(), what, point(nth), nth))).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_at_any_frame_of_the_clients_loses_nothing() {
     let vhost = vhost().await;
-    let (frames, _) = undisturbed(&vhost, "").await;
-    let cuts = (1..=frames.len() as u64 + 5)
-        .flat_map(|nth| [("before", Cut::before(nth), nth), ("inside", Cut::inside(nth), nth)]);
-    all(AT_ONCE, cuts.map(|(what, point, nth)| cut(vhost.clone(), "", what, point, nth))).await;
+    let (frames, _) = undisturbed(&vhost).await;
+    cut_at_all(&vhost, frames.len(), [("before", Cut::before), ("inside", Cut::inside)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_at_any_frame_of_the_servers_loses_nothing() {
     let vhost = vhost().await;
-    let (_, frames) = undisturbed(&vhost, "").await;
-    let points = |nth| [("before reply", Cut::before_reply(nth), nth), ("inside reply", Cut::inside_reply(nth), nth)];
-    let cuts = (1..=frames.len() as u64 + 5).flat_map(points);
-    all(AT_ONCE, cuts.map(|(what, point, nth)| cut(vhost.clone(), "", what, point, nth))).await;
+    let (_, frames) = undisturbed(&vhost).await;
+    cut_at_all(&vhost, frames.len(), [("before reply", Cut::before_reply), ("inside reply", Cut::inside_reply)]).await;
 }
 
 /// Cuts connections at random points; every other time beside a second worker.
