@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use celeriac::QueueName;
 use celeriac::prelude::*;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::peers::trace;
 use crate::runs::{PATIENCE, Runs, Worker, twice};
 use crate::scenario::Site;
 use crate::until;
@@ -23,6 +26,45 @@ async fn send(app: App, enough: Arc<AtomicBool>) -> Vec<(u64, AsyncResult<u64>)>
             next = batch.end;
             results.extend(batch.zip(sent));
         }
+    }
+    results
+}
+
+/// Waits until each task, by its number, has the result that `of` says.
+///
+/// # Panics
+/// If it has another one, or none in time.
+pub async fn have_results(results: Vec<(u64, AsyncResult<u64>)>, of: fn(u64) -> u64) {
+    let count = results.len();
+    let mut waiting = JoinSet::new();
+    for (n, result) in results {
+        waiting.spawn(async move { (n, result.get_timeout(PATIENCE).await) });
+    }
+    while let Some(ended) = waiting.join_next().await {
+        let (n, outcome) = ended.expect("waiting ends well");
+        assert_eq!(outcome.unwrap_or_else(|error| panic!("task {n} of {count} has no result: {error}")), of(n));
+    }
+}
+
+/// Sends tasks that leave traces, alone and in batches, as the workers get on with them, until there are so many and `enough` is said.
+///
+/// # Panics
+/// If that fails.
+pub async fn send_traced(app: App, least: u64, enough: Arc<AtomicBool>) -> Vec<(u64, AsyncResult<u64>)> {
+    /// So many wait at most.
+    const WAITING: u64 = 300;
+    let (mut results, mut next) = (Vec::new(), 0);
+    while next < least || !enough.load(Ordering::Relaxed) {
+        while app.broker().depth(&QueueName::DEFAULT).await.expect("the server answers") >= WAITING {
+            tokio::time::sleep(Duration::from_millis(5)).await; // wait: for the workers
+        }
+        for n in next..next + 20 {
+            results.push((n, app.send(trace::s(n)).await.expect("a task is sent")));
+        }
+        let batch = next + 20..next + 100;
+        next = batch.end;
+        let sent = app.send_batch(batch.clone().map(trace::s)).await.expect("a batch is sent");
+        results.extend(batch.zip(sent));
     }
     results
 }
@@ -55,14 +97,7 @@ impl<'a, S: Site> Load<'a, S> {
     async fn end(self) {
         let results = self.sending.await.expect("sending ends well");
         let count = results.len();
-        let mut waiting = JoinSet::new();
-        for (n, result) in results {
-            waiting.spawn(async move { (n, result.get_timeout(PATIENCE).await) });
-        }
-        while let Some(ended) = waiting.join_next().await {
-            let (n, outcome) = ended.expect("waiting ends well");
-            assert_eq!(outcome.unwrap_or_else(|error| panic!("task {n} of {count} has no result: {error}")), n * 2);
-        }
+        have_results(results, |n| n * 2).await;
         assert_eq!(self.runs.done(), count);
         until("nothing is left", async || self.site.undone().await.is_empty()).await;
         for (app, worker) in self.workers {

@@ -5,27 +5,21 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use celeriac::prelude::*;
-use celeriac::{QueueName, ResultError};
 use celeriac_testkit::server::RedisServer;
-use celeriac_tests::peers::trace;
+use celeriac_tests::load::{have_results, send_traced};
 use celeriac_tests::python::{Pool, PythonOptions, PythonWorker};
 use celeriac_tests::redis::undone;
 use celeriac_tests::{Place, until};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Child;
-use tokio::task::JoinSet;
 
 /// How many workers of each kind are killed.
 const RUST_KILLS: usize = 14;
 const PYTHON_KILLS: usize = 4;
 /// How many tasks there are at least.
 const TASKS: u64 = 2_000;
-/// So many wait at most.
-const WAITING: u64 = 300;
 
 /// How many tasks Python runs, and holds, at once.
 const PYTHONS: usize = 2;
@@ -69,24 +63,6 @@ async fn kill_python(server: &RedisServer, worker: &PythonWorker, lost: &mut Has
     .await;
 }
 
-/// Sends tasks, alone and in batches, as the workers get on with them, until there are enough and `enough` is said.
-async fn send(app: App, enough: Arc<AtomicBool>) -> Vec<(u64, AsyncResult<u64>)> {
-    let (mut results, mut next) = (Vec::new(), 0);
-    while next < TASKS || !enough.load(Ordering::Relaxed) {
-        while app.broker().depth(&QueueName::DEFAULT).await.unwrap() >= WAITING {
-            tokio::time::sleep(Duration::from_millis(5)).await; // wait: for the workers
-        }
-        for n in next..next + 20 {
-            results.push((n, app.send(trace::s(n)).await.unwrap()));
-        }
-        let batch = next + 20..next + 100;
-        next = batch.end;
-        let sent = app.send_batch(batch.clone().map(trace::s)).await.unwrap();
-        results.extend(batch.zip(sent));
-    }
-    results
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_survive_the_kills_of_workers_in_rust_and_in_python() {
     let (server, place) = (RedisServer::start().await, Place::new());
@@ -95,7 +71,7 @@ async fn tasks_survive_the_kills_of_workers_in_rust_and_in_python() {
     let mut rust = [rust_worker(&url, &place), rust_worker(&url, &place)];
     let mut python = python_worker(&server, place.path()).await;
     let enough = Arc::new(AtomicBool::new(false));
-    let sending = tokio::spawn(send(app.clone(), Arc::clone(&enough)));
+    let sending = tokio::spawn(send_traced(app.clone(), TASKS, Arc::clone(&enough)));
 
     let traces = place.traces();
     let (mut random, mut lost) = (fastrand::Rng::with_seed(5), HashSet::new());
@@ -116,14 +92,7 @@ async fn tasks_survive_the_kills_of_workers_in_rust_and_in_python() {
     enough.store(true, Ordering::Relaxed);
     let results = sending.await.unwrap();
     let count = results.len();
-    let mut waiting = JoinSet::new();
-    for (n, result) in results {
-        waiting.spawn(async move { (n, result.get_timeout(Duration::from_secs(60)).await) });
-    }
-    while let Some(ended) = waiting.join_next().await {
-        let (n, outcome): (u64, Result<u64, ResultError>) = ended.unwrap();
-        assert_eq!(outcome.unwrap_or_else(|error| panic!("task {n} of {count} has no result: {error}")), n);
-    }
+    have_results(results, |n| n).await;
     until("nothing is left", async || undone(&server, 0, "").await.is_empty()).await;
     for mut worker in rust {
         celeriac_tests::signal(&worker, Signal::TERM);
