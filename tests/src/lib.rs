@@ -2,6 +2,7 @@
 
 pub mod load;
 pub mod log;
+pub mod network;
 pub mod odd;
 pub mod peers;
 pub mod python;

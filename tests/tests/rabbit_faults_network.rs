@@ -8,12 +8,12 @@ use celeriac::ErrorKind;
 use celeriac::prelude::*;
 use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::{RabbitServer, Vhost};
+use celeriac_tests::network::Place;
 use celeriac_tests::rabbit::Queue;
 use celeriac_tests::runs::{PATIENCE, Runs, Worker, twice};
 use celeriac_tests::scenario::{self, Site as _};
 use celeriac_tests::until;
 use tokio::sync::OnceCell;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// The server of all tests of this process.
@@ -22,60 +22,18 @@ async fn vhost() -> Vhost<'static> {
     SERVER.get_or_init(RabbitServer::start).await.vhost().await
 }
 
-/// An app with a worker behind a proxy.
-struct Place {
-    proxy: FaultProxy,
-    site: Queue<'static>,
-    runs: Runs,
-    app: App,
-    worker: Worker,
-}
-
-impl Place {
-    async fn new(kind: &str) -> Self {
-        let (vhost, runs) = (vhost().await, Runs::default());
-        let proxy = FaultProxy::start_amqp(vhost.server().address()).await;
-        let url = format!("{}?queue_type={kind}&heartbeat=1&connect_timeout=0.5", vhost.url_at(proxy.address()));
-        let site = Queue::new(&vhost, url, "celery");
-        let app = site.app(&runs).build().await.unwrap();
-        let worker = Worker::start(&app, 4);
-        assert_eq!(app.send(twice::s(0)).await.unwrap().get_timeout(PATIENCE).await.unwrap(), 0);
-        Self { proxy, site, runs, app, worker }
-    }
-
-    /// Sends tasks while the network is bad. Their results have to come once it is good.
-    fn send_meanwhile(&self) -> JoinSet<(u64, Result<u64, String>)> {
-        let mut waiting = JoinSet::new();
-        for n in 1..=20 {
-            let app = self.app.clone();
-            waiting.spawn(async move {
-                let outcome = match app.send(twice::s(n)).await {
-                    Ok(result) => result.get_timeout(PATIENCE).await.map_err(|error| error.to_string()),
-                    Err(error) => Err(error.report()),
-                };
-                (n, outcome)
-            });
-        }
-        waiting
-    }
-
-    async fn all_is_done(self, mut waiting: JoinSet<(u64, Result<u64, String>)>) {
-        while let Some(ended) = waiting.join_next().await {
-            let (n, outcome) = ended.unwrap();
-            assert_eq!(outcome, Ok(n * 2));
-        }
-        until("nothing is left", async || self.site.undone().await.is_empty()).await;
-        self.worker.stop().await;
-        self.app.close().await.unwrap();
-        assert_eq!(self.site.undone().await, Vec::<String>::new());
-        assert_eq!(self.runs.done(), 21);
-    }
+/// An app with a worker behind a proxy, over a queue of this kind.
+async fn place(kind: &str) -> Place<Queue<'static>> {
+    let vhost = vhost().await;
+    let proxy = FaultProxy::start_amqp(vhost.server().address()).await;
+    let url = format!("{}?queue_type={kind}&heartbeat=1&connect_timeout=0.5", vhost.url_at(proxy.address()));
+    Place::new(proxy, Queue::new(&vhost, url, "celery")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_that_swallows_everything_for_a_while_is_waited_for() {
     for kind in ["classic", "quorum"] {
-        let place = Place::new(kind).await;
+        let place = place(kind).await;
         place.proxy.black_hole();
         let waiting = place.send_meanwhile();
         // Those that were there are given up, because no heartbeat comes, and new ones are tried.
@@ -89,7 +47,7 @@ async fn a_network_that_swallows_everything_for_a_while_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_refuses_connections_for_a_while_is_waited_for() {
     for kind in ["classic", "quorum"] {
-        let place = Place::new(kind).await;
+        let place = place(kind).await;
         place.proxy.refuse().await;
         place.proxy.cut();
         let waiting = place.send_meanwhile();
