@@ -104,14 +104,20 @@ async fn empty(server: &RabbitServer) {
     raw.close().await;
 }
 
-/// Takes what waits, as it was sent.
-async fn taken(server: &RabbitServer, count: usize) -> Vec<Sent> {
+/// Tasks as Celeriac sends them, with results or without.
+async fn captured(server: &RabbitServer, count: usize, ignore: bool) -> Vec<Sent> {
+    empty(server).await;
+    let ours = app(&server.url(), Goal::new(1)).await;
+    send(&ours, count, ignore).await;
+    ours.close().await.unwrap();
     let raw = Raw::open(server).await;
     let mut deliveries = raw.consume(TASK_QUEUE).await;
     let mut sent = Vec::with_capacity(count);
     while sent.len() < count {
         let delivery = deliveries.next().await.unwrap().unwrap();
-        raw.ack(delivery.delivery_tag).await;
+        if sent.len() % AT_ONCE == AT_ONCE - 1 {
+            raw.ack(delivery.delivery_tag).await;
+        }
         sent.push((delivery.properties, delivery.data));
     }
     raw.close().await;
@@ -145,35 +151,30 @@ async fn raw_send(server: &RabbitServer, sent: &[Sent]) -> Duration {
     spent
 }
 
-/// Workers, each with a connection of its own; with results, and one more connection that receives them.
-async fn raw_work(server: &RabbitServer, workers: usize, results: bool) -> Duration {
+/// Two workers, each with a connection of its own; with results, and one more connection that receives them.
+async fn raw_work(server: &RabbitServer, results: bool) -> Duration {
     let goal = Goal::new(TASKS);
-    let mut ready = Vec::new();
-    for _ in 0..workers {
-        ready.push(Raw::open(server).await);
-    }
+    let ready = [Raw::open(server).await, Raw::open(server).await];
     let receiver = Raw::open(server).await;
     let mut replies = receiver.consume(REPLY_QUEUE).await.ready_chunks(AT_ONCE);
     let start = Instant::now();
-    let running: Vec<_> = ready
-        .into_iter()
-        .map(|raw| {
-            let goal = Arc::clone(&goal);
-            tokio::spawn(async move {
-                let mut batches = raw.consume(TASK_QUEUE).await.ready_chunks(AT_ONCE);
-                while let Some(batch) = batches.next().await {
-                    let batch: Vec<Delivery> = batch.into_iter().map(Result::unwrap).collect();
-                    let mut confirms = Vec::new();
-                    for delivery in batch.iter().filter(|_| results) {
-                        confirms.push(raw.reply(delivery).await);
-                    }
-                    confirmed(confirms).await;
-                    raw.ack(batch.last().unwrap().delivery_tag).await;
-                    batch.iter().for_each(|_| goal.count());
+    let working = |raw: Raw| {
+        let goal = Arc::clone(&goal);
+        async move {
+            let mut batches = raw.consume(TASK_QUEUE).await.ready_chunks(AT_ONCE);
+            while let Some(batch) = batches.next().await {
+                let batch: Vec<Delivery> = batch.into_iter().map(Result::unwrap).collect();
+                let mut confirms = Vec::new();
+                for delivery in batch.iter().filter(|_| results) {
+                    confirms.push(raw.reply(delivery).await);
                 }
-            })
-        })
-        .collect();
+                confirmed(confirms).await;
+                raw.ack(batch.last().unwrap().delivery_tag).await;
+                batch.iter().for_each(|_| goal.count());
+            }
+        }
+    };
+    let running = ready.map(|raw| tokio::spawn(working(raw)));
     let mut left = if results { TASKS } else { 0 };
     while left > 0 {
         let batch = replies.next().await.unwrap();
@@ -217,10 +218,11 @@ async fn raw_round_trip(server: &RabbitServer, (properties, body): &Sent, count:
     median(times.into_iter())
 }
 
-async fn rates(server: &RabbitServer) {
+/// Sends, and works what was sent with its results.
+async fn sending_and_results(server: &RabbitServer) {
     let url = server.url();
+    let sent = captured(server, TASKS, false).await;
     let mut sending = Line::new("rabbit: send, 2 x batches of 1000", "confirmed publish", TASKS);
-    let mut working = Line::new("rabbit: work, no results", "consume, multiple acks", TASKS);
     let mut resulting = Line::new("rabbit: work with rpc:// results", "consume, confirmed reply, ack; receive", TASKS);
     for _ in 0..ROUNDS {
         empty(server).await;
@@ -228,38 +230,37 @@ async fn rates(server: &RabbitServer) {
         let (ours_send, last) = timed(send(&ours, TASKS, false)).await;
         let ours_results = work(&ours, 2, all_done(&ours, last)).await;
         ours.close().await.unwrap();
-
-        empty(server).await;
-        let goal = Goal::new(TASKS);
-        let ours = app(&url, goal.clone()).await;
-        send(&ours, TASKS, true).await;
-        let ours_plain = work(&ours, 2, goal.reached()).await;
-        send(&ours, TASKS, false).await;
-        ours.close().await.unwrap();
-
-        let sent = taken(server, TASKS).await;
         let raw_sent = raw_send(server, &sent).await;
-        let raw_results = raw_work(server, 2, true).await;
-        empty(server).await;
-        raw_send(server, &sent).await;
-        let raw_plain = raw_work(server, 2, false).await;
-
+        let raw_results = raw_work(server, true).await;
         sending.add(ours_send, raw_sent);
-        working.add(ours_plain, raw_plain);
         resulting.add(ours_results, raw_results);
     }
     sending.print();
-    working.print();
     resulting.print();
+}
+
+/// Works without results: both the same messages.
+async fn working(server: &RabbitServer) {
+    let url = server.url();
+    let sent = captured(server, TASKS, true).await;
+    let mut working = Line::new("rabbit: work, no results", "consume, multiple acks", TASKS);
+    for _ in 0..ROUNDS {
+        empty(server).await;
+        raw_send(server, &sent).await;
+        let goal = Goal::new(TASKS);
+        let ours = app(&url, goal.clone()).await;
+        let ours_plain = work(&ours, 2, goal.reached()).await;
+        ours.close().await.unwrap();
+        raw_send(server, &sent).await;
+        working.add(ours_plain, raw_work(server, false).await);
+    }
+    working.print();
 }
 
 async fn lone(server: &RabbitServer) {
     let url = server.url();
+    let sent = captured(server, 2, false).await.remove(0);
     empty(server).await;
-    let probe = app(&url, Goal::new(1)).await;
-    probe.send_batch([celeriac_benches::runs::add::s(1, 1)]).await.unwrap();
-    let sent = taken(server, 1).await.remove(0);
-    probe.close().await.unwrap();
     let mut ratios = Vec::new();
     for _ in 0..3 {
         let ours = round_trip("rabbit: round trip of a lone task", &url, 2_000).await;
@@ -278,8 +279,11 @@ fn main() {
             // Named parts only, if any is named: `cargo bench -p celeriac-benches --bench rabbit -- lone`.
             let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
             let wanted = |name: &str| named.is_empty() || named.iter().any(|arg| arg == name);
-            if wanted("rates") {
-                rates(&server).await;
+            if wanted("send") {
+                sending_and_results(&server).await;
+            }
+            if wanted("work") {
+                working(&server).await;
             }
             if wanted("lone") {
                 lone(&server).await;
