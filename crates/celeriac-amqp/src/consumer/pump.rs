@@ -212,6 +212,7 @@ impl Reader<'_> {
             self.fetch().await?;
             self.subscribe().await?;
             timer.set_before(self.session.hoarded_at());
+            timer.set_before(self.session.acks_due());
             // CANCEL SAFETY: streams keep what is not taken out; the others only wait, or are kept.
             tokio::select! {
                 biased;
@@ -382,6 +383,7 @@ impl Reader<'_> {
 
     /// What time has brought about.
     fn look_around(&self, timer: &mut Timer) {
+        self.session.acknowledge();
         self.promote(timer);
         let mut desk = self.pump.shared.desk();
         if self.session.hand_back() {

@@ -15,7 +15,7 @@ use lapin::types::ShortString;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::acks::{Came, coalesced};
+use super::acks::{Acks, Came};
 use super::line::Line;
 use super::reading::Taken;
 use super::window::{By, Window};
@@ -46,6 +46,7 @@ struct State {
     /// By the server's own tag. In the order in which they came.
     unsettled: BTreeMap<u64, Entry>,
     came: Came,
+    acks: Acks,
     /// Those that are not due yet.
     early: BTreeSet<(Timestamp, u64)>,
     /// The line that is served first the next time.
@@ -99,6 +100,7 @@ impl Session {
             lines,
             unsettled: BTreeMap::new(),
             came: Came::default(),
+            acks: Acks::default(),
             early: BTreeSet::new(),
             turn: 0,
             subscriptions: 0,
@@ -282,6 +284,19 @@ impl Session {
         (missing, order.filter(|(_, line)| !line.gone).map(|(place, line)| (place, line.queue.clone())).collect())
     }
 
+    /// When acknowledgements are to be sent that wait for others.
+    pub(crate) fn acks_due(&self) -> Option<Instant> {
+        self.lock().acks.due()
+    }
+
+    /// Sends acknowledgements that have waited long enough.
+    pub(crate) fn acknowledge(&self) {
+        let (mut state, now) = (self.lock(), Instant::now());
+        if state.acks.due().is_some_and(|due| due <= now) {
+            state.acknowledge(&self.channel, now);
+        }
+    }
+
     /// When that which waits has waited too long, if nobody asks before.
     pub(crate) fn hoarded_at(&self) -> Option<Instant> {
         self.lock().hoarded_at()
@@ -325,6 +340,7 @@ impl Session {
         let mut state = self.lock();
         state.retired = true;
         state.cancel(&self.channel, &self.name, |_| true);
+        state.acknowledge(&self.channel, Instant::now());
         let State { lines, early, .. } = &mut *state;
         let mut tags: Vec<u64> = std::mem::take(early).into_iter().map(|(_, tag)| tag).collect();
         lines.iter_mut().for_each(|line| tags.extend(line.due.drain(..).chain(line.ready.drain(..))));
@@ -342,12 +358,14 @@ impl Session {
     /// Ends deliveries, in order; whether each was held.
     pub(crate) fn settle(&self, ends: &[(u64, End)]) -> Vec<bool> {
         let mut state = self.lock();
+        let waited = state.acks.due().is_some();
         let settled = if state.over || !self.channel.status().connected() {
             vec![false; ends.len()]
         } else {
             state.end(&self.channel, ends)
         };
-        if std::mem::take(&mut state.full) {
+        let waits = !waited && state.acks.due().is_some();
+        if std::mem::take(&mut state.full) || waits {
             self.demand.notify_one();
         }
         settled
@@ -431,6 +449,7 @@ impl Session {
 
     fn forget(&self) {
         let mut state = self.lock();
+        state.acknowledge(&self.channel, Instant::now());
         state.over = true;
         state.unsettled.clear();
         state.early.clear();
@@ -448,6 +467,7 @@ impl Session {
                 return Ok(());
             }
             state.cancel(&self.channel, &self.name, |_| true);
+            state.acknowledge(&self.channel, Instant::now());
             if !state.unsettled.is_empty() {
                 // Tag 0 is all that there are, in the order in which they came.
                 let all = BasicNackOptions { multiple: true, requeue: true };
@@ -497,7 +517,6 @@ impl State {
     /// Ends deliveries, in order; whether each was held. The driver sends it later, but in this order: so nobody else may end anything meanwhile.
     fn end(&mut self, channel: &Channel, ends: &[(u64, End)]) -> Vec<bool> {
         let mut held = Vec::with_capacity(ends.len());
-        let mut acks = Vec::new();
         for (tag, end) in ends {
             let entry = self.unsettled.remove(tag);
             held.push(entry.is_some());
@@ -510,18 +529,26 @@ impl State {
                 self.early.remove(&(due, *tag));
             }
             match end {
-                End::Ack => acks.push(*tag),
+                End::Ack => self.acks.add(*tag),
                 End::Drop | End::Requeue => {
                     let options = BasicNackOptions { multiple: false, requeue: *end == End::Requeue };
                     let _ = channel.basic_nack(*tag, options).now_or_never();
                 }
             }
         }
-        let first_left = self.unsettled.first_key_value().map_or(u64::MAX, |(tag, _)| *tag);
-        for (tag, multiple) in coalesced(acks, first_left.min(self.came.before())) {
-            let _ = channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
+        let now = Instant::now();
+        if self.acks.are_due(self.unsettled.len(), now) || self.retired {
+            self.acknowledge(channel, now);
         }
         held
+    }
+
+    /// Sends the acknowledgements that wait.
+    fn acknowledge(&mut self, channel: &Channel, now: Instant) {
+        let first_left = self.unsettled.first_key_value().map_or(u64::MAX, |(tag, _)| *tag);
+        for (tag, multiple) in self.acks.take(first_left.min(self.came.before()), now) {
+            let _ = channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
+        }
     }
 
     fn cancel(&mut self, channel: &Channel, name: &str, which: impl Fn(u64) -> bool) {
