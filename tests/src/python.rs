@@ -53,6 +53,22 @@ pub async fn run(program: &Path) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// Runs a program of `tests/python/` to its end: what it says to `input`, both in JSON.
+///
+/// # Panics
+/// If it fails, or Python Celery is not installed, which `cargo xtask setup` does.
+#[must_use]
+pub fn answer(program: &str, input: &Value) -> Value {
+    // A pipe could fill up on one side while the other waits.
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    std::io::Write::write_all(&mut file, input.to_string().as_bytes()).expect("a file can be written");
+    std::io::Seek::rewind(&mut file).expect("a file can be read again");
+    let mut command = command("memory://", "cache+memory://", &json!({}));
+    let output = command.arg(program).stdin(file).stderr(Stdio::inherit()).output().expect("Python starts");
+    assert!(output.status.success(), "{program} failed");
+    serde_json::from_slice(&output.stdout).expect("its output is JSON")
+}
+
 /// Where a Python worker runs its tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
