@@ -67,9 +67,11 @@ impl Zone {
     /// The system's database is asked first, because it is kept up to date; then the one that is compiled in, because the system's may be missing or
     /// lack old names.
     pub(crate) fn named(name: &str) -> Result<Self> {
-        match tz::db().get(name).or_else(|_| bundled().get(name)) {
-            Ok(zone) if zone.iana_name().is_some() => Ok(Self(zone)),
-            _ => Err(unknown(name)),
+        let zone = tz::db().get(name).or_else(|_| bundled().get(name)).map_err(|_| unknown(name))?;
+        match zone.iana_name() {
+            // Files of the system's database, which mean something else on each machine.
+            None | Some("localtime" | "posixrules") => Err(unknown(name)),
+            Some(_) => Ok(Self(zone)),
         }
     }
 
@@ -216,7 +218,16 @@ mod tests {
             let error = Zone::named(name).unwrap_err();
             assert_eq!(error.message(), format!("zone `{name}`: no such time zone; did you mean `{meant}`?"));
         }
-        for name in ["", "x", "no zone at all is called like this", "Etc/Unknown", &"z".repeat(10_000)] {
+        for name in [
+            "",
+            "x",
+            "localtime",
+            "PosixRules",
+            "../zoneinfo/UTC",
+            "no zone at all is called like this",
+            "Etc/Unknown",
+            &"z".repeat(10_000),
+        ] {
             let error = Zone::named(name).unwrap_err();
             assert!(error.message().contains("no such time zone"), "{error}");
             assert!(error.message().len() < 200, "{error}");
