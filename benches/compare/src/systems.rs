@@ -22,6 +22,7 @@ pub(crate) fn all() -> Vec<System> {
         python::on_redis(),
         celeriac::on_rabbit(),
         rusty_celery::on_rabbit(),
+        rusty_celery::on_rabbit_as_it_comes(),
         python::on_rabbit(),
     ]
 }
@@ -31,7 +32,9 @@ pub(crate) async fn send(system: &str, urls: &Urls, count: usize) -> Result {
     match system {
         "celeriac" => celeriac::send(urls, count).await,
         "rusty-celery" => rusty_celery::send(rusty_celery::redis(urls).await?, count).await,
-        "rusty-celery-rabbit" => rusty_celery::send(rusty_celery::rabbit(urls).await?, count).await,
+        "rusty-celery-rabbit" => {
+            rusty_celery::send(rusty_celery::rabbit(urls, rusty_celery::PREFETCH).await?, count).await
+        }
         "apalis" => apalis::send(&urls.broker, count).await,
         other => Err(format!("no system `{other}`").into()),
     }
@@ -42,7 +45,12 @@ pub(crate) async fn work(system: &str, urls: &Urls) -> Result {
     match system {
         "celeriac" => celeriac::work(urls).await,
         "rusty-celery" => rusty_celery::work(rusty_celery::redis(urls).await?, urls).await,
-        "rusty-celery-rabbit" => rusty_celery::work(rusty_celery::rabbit(urls).await?, urls).await,
+        "rusty-celery-rabbit" => {
+            rusty_celery::work(rusty_celery::rabbit(urls, rusty_celery::PREFETCH).await?, urls).await
+        }
+        "rusty-celery-rabbit-10" => {
+            rusty_celery::work(rusty_celery::rabbit(urls, rusty_celery::ITS_OWN).await?, urls).await
+        }
         "apalis" => apalis::work(&urls.broker).await,
         "apalis-tuned" => apalis::work_tuned(&urls.broker).await,
         other => Err(format!("no system `{other}`").into()),

@@ -12,8 +12,10 @@ use crate::system::{Result, Results, System, Urls, Waits};
 
 /// How many are being sent at once: it sends one by one.
 const SENDING: usize = 64;
-/// How many it takes before they are acknowledged; never reached, since it takes them one after the other.
-const PREFETCH: u16 = 1_000;
+/// How many it takes before they are acknowledged. On Redis never reached, since it takes them one after the other.
+pub(crate) const PREFETCH: u16 = 1_000;
+/// How many it takes by itself.
+pub(crate) const ITS_OWN: u16 = 10;
 /// How long Celery keeps a result.
 const DAY: u64 = 24 * 60 * 60;
 
@@ -39,6 +41,11 @@ pub(crate) fn on_rabbit() -> System {
         waits: ON_RABBIT,
         ..on_redis()
     }
+}
+
+/// With the prefetch that it has by itself.
+pub(crate) fn on_rabbit_as_it_comes() -> System {
+    System { name: "rusty-celery-rabbit-10", work: |urls| worker("rusty-celery-rabbit-10", urls), ..on_rabbit() }
 }
 
 #[expect(non_local_definitions, reason = "the macro's")]
@@ -70,12 +77,12 @@ pub(crate) async fn redis(urls: &Urls) -> Result<Arc<Celery>> {
     Ok(app.await?)
 }
 
-pub(crate) async fn rabbit(urls: &Urls) -> Result<Arc<Celery>> {
+pub(crate) async fn rabbit(urls: &Urls, prefetch: u16) -> Result<Arc<Celery>> {
     let app = celery::app!(
         broker = celery::broker::AMQPBroker { &urls.broker },
         tasks = [add],
         task_routes = [],
-        prefetch_count = PREFETCH,
+        prefetch_count = prefetch,
         acks_late = true,
     );
     Ok(app.await?)
