@@ -39,9 +39,10 @@ const CORE: &str = "celeriac-core";
 const SERIALIZER: &str = "celeriac-serializer";
 const BROKER: &str = "celeriac-broker";
 const BACKEND: &str = "celeriac-backend";
-const SCHEDULER: &str = "celeriac-scheduler";
-const TRAITS: &[&str] = &[CORE, SERIALIZER, BROKER, BACKEND, SCHEDULER];
+const SCHEDULE: &str = "celeriac-schedule";
+const TRAITS: &[&str] = &[CORE, SERIALIZER, BROKER, BACKEND, SCHEDULE];
 
+const SCHEDULER: &str = "celeriac-scheduler";
 const PRODUCER: &str = "celeriac-producer";
 const FACADE: &str = "celeriac";
 
@@ -51,6 +52,7 @@ const GATHERED: &[&str] = &[
     SERIALIZER,
     BROKER,
     BACKEND,
+    SCHEDULE,
     PRODUCER,
     "celeriac-consumer",
     SCHEDULER,
@@ -69,9 +71,10 @@ const CRATES: &[Row] = &[
     row(SERIALIZER, Kind::Role, &[CORE]),
     row(BROKER, Kind::Role, &[CORE]),
     row(BACKEND, Kind::Role, &[CORE]),
+    row(SCHEDULE, Kind::Role, &[CORE, BROKER]),
     row(PRODUCER, Kind::Role, &[CORE, SERIALIZER, BROKER, BACKEND]),
     row("celeriac-consumer", Kind::Role, &[CORE, SERIALIZER, BROKER, BACKEND, PRODUCER]),
-    row(SCHEDULER, Kind::Role, &[CORE]),
+    row(SCHEDULER, Kind::Role, &[CORE, SERIALIZER, BROKER, SCHEDULE]),
     row("celeriac-control", Kind::Role, &[CORE, SERIALIZER, BROKER]),
     row("celeriac-memory", Kind::System, TRAITS),
     row("celeriac-sqlite", Kind::System, TRAITS),
@@ -119,6 +122,7 @@ const OWNERS: &[(&str, &[&str])] = &[
         &[
             BROKER,
             BACKEND,
+            SCHEDULE,
             SCHEDULER,
             "celeriac-memory",
             "celeriac-sqlite",

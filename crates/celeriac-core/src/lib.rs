@@ -28,7 +28,9 @@ pub mod value;
 pub use error::{Error, ErrorKind, Result};
 pub use headers::{HeaderValue, Headers, HeadersReader, TaskHeaders, TimeLimits};
 pub use message::{DeliveryMode, Message, Properties};
-pub use name::{ContentType, CorrelationId, ExchangeName, GroupId, Priority, QueueName, RoutingKey, TaskId, TaskName};
+pub use name::{
+    ContentType, CorrelationId, EntryName, ExchangeName, GroupId, Priority, QueueName, RoutingKey, TaskId, TaskName,
+};
 pub use result::{Payload, ResultTuple, StoreId, StoreResult, TaskFailure, TaskMeta};
 pub use signature::{Canvas, Embed, Signature};
 pub use state::TaskState;

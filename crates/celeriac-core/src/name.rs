@@ -1,4 +1,4 @@
-//! Validated names: task, queue, exchange, routing key, content type; and the shared string they stand on.
+//! Validated names: task, entry of a schedule, queue, exchange, routing key, content type; and the shared string they stand on.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -244,6 +244,8 @@ names! {
     GroupId, "group id", identifier;
     /// The name a task is registered and sent under, such as `mail.send`: 1 to 255 bytes.
     TaskName, "task name", short;
+    /// The name of an entry of a schedule, such as `nightly-cleanup`: 1 to 255 bytes.
+    EntryName, "entry name", short;
     /// The name of a queue: 1 to 255 bytes.
     QueueName, "queue name", short;
     /// The name of an exchange: 0 to 255 bytes; the empty name is the default exchange, which routes by queue name.

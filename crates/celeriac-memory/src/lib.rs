@@ -1,8 +1,9 @@
-//! The in-process broker and result backend of celeriac: for tests, for one-process programs, and the reference for those who write their
+//! The in-process broker, result backend and store of schedules of celeriac: for tests, for one-process programs, and the reference for those who write their
 //! own.
 //!
 //! Part of [celeriac](https://docs.rs/celeriac); most users want that crate. [`MemoryStore`] has every capability of a broker except that
-//! it does not outlive the process. It is its own result backend, so that a result and an acknowledgement are written as one.
+//! it does not outlive the process. It is its own result backend, so that a result and an acknowledgement are written as one,
+//! and its own store of schedules, so that a tick is taken and its task published as one.
 //!
 //! # Examples
 //! ```
@@ -36,9 +37,11 @@ mod backend;
 mod broker;
 mod config;
 mod consumer;
+mod entries;
 mod queue;
 mod results;
 mod routing;
+mod schedule;
 mod settle;
 mod state;
 mod store;

@@ -1,4 +1,4 @@
-//! What the store's one lock protects: queues, exchanges, held deliveries, consumers, results.
+//! What the store's one lock protects: queues, exchanges, held deliveries, consumers, results, entries of the schedule.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use celeriac_broker::{Destination, ExchangeKind, Outgoing, QueueSpec, check_head
 use celeriac_core::{Error, ErrorKind, ExchangeName, Headers, QueueName, Result, RoutingKey, Timestamp};
 use tokio::sync::Notify;
 
+use crate::entries::Entries;
 use crate::queue::{Entry, Queue, Stored};
 use crate::results::Results;
 use crate::routing::Exchanges;
@@ -82,6 +83,7 @@ pub(crate) struct State {
     pub(crate) held: HashMap<u64, Held>,
     members: HashMap<u64, Member>,
     pub(crate) results: Results,
+    pub(crate) entries: Entries,
     pub(crate) last_id: u64,
     /// How many queues go when nobody consumes them for a while.
     mortal_queues: usize,

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use celeriac_core::{Clock, Error, Result, StoreId, Timestamp};
+use tokio::sync::Notify;
 
 use crate::config::MemoryConfig;
 use crate::state::{After, HandleId, State};
 
-/// A broker and result backend in this process's memory.
+/// A broker, result backend and store of schedules in this process's memory.
 ///
 /// Cheap to clone; clones are one handle, and closing one closes them all. [`MemoryStore::connect`] makes another handle on the same
-/// messages and results, as a second process would have on another broker. The broker's half and the backend's half of a handle are closed
+/// messages, results and entries, as a second process would have on another broker. As broker, as backend and as store of schedules a handle is closed
 /// each on its own. The contents go with the last handle.
 ///
 /// # Examples
@@ -37,15 +38,18 @@ pub struct MemoryStore {
 pub(crate) struct Handle {
     pub(crate) id: HandleId,
     pub(crate) shared: Arc<Shared>,
-    // ORDERING: both are read and written under the store's lock, which orders them.
+    // ORDERING: all are read and written under the store's lock, which orders them.
     pub(crate) broker_closed: AtomicBool,
     pub(crate) backend_closed: AtomicBool,
+    pub(crate) schedule_closed: AtomicBool,
 }
 
 /// The store itself.
 pub(crate) struct Shared {
     pub(crate) id: StoreId,
     pub(crate) config: MemoryConfig,
+    /// Wakes all who wait for a change of entries or of the leader.
+    pub(crate) schedule_changed: Notify,
     /// A std mutex: it is held for microseconds, never across an await, and never while anything foreign runs.
     state: Mutex<State>,
 }
@@ -112,8 +116,8 @@ impl MemoryStore {
     }
 
     fn on(shared: Arc<Shared>) -> Self {
-        let (broker_closed, backend_closed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { handle: Arc::new(Handle { id: fresh_id(), shared, broker_closed, backend_closed }) }
+        let [broker_closed, backend_closed, schedule_closed] = [false; 3].map(AtomicBool::new);
+        Self { handle: Arc::new(Handle { id: fresh_id(), shared, broker_closed, backend_closed, schedule_closed }) }
     }
 }
 
@@ -173,7 +177,12 @@ impl Handle {
 
 impl Shared {
     fn new(config: MemoryConfig) -> Self {
-        Self { id: StoreId(format!("memory:{}", fresh_id())), config, state: Mutex::default() }
+        Self {
+            id: StoreId(format!("memory:{}", fresh_id())),
+            config,
+            schedule_changed: Notify::new(),
+            state: Mutex::default(),
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

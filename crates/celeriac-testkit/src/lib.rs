@@ -1,4 +1,4 @@
-//! Conformance suites for celeriac: prove that a broker, a result backend or a serializer of your own does what every other one does.
+//! Conformance suites for celeriac: prove that a broker, a result backend, a store of schedules or a serializer of your own does what every other one does.
 //!
 //! Part of [celeriac](https://docs.rs/celeriac); a dev-dependency of those who write such things. It knows the traits, and no
 //! implementation of them.
@@ -16,24 +16,24 @@
 //! }
 //! # fn main() { celeriac_testkit::broker::check(|| async { Arc::new(MemoryStore::new()) as Arc<dyn Broker> }, "an_acked_message_is_gone") }
 //! ```
-//! [`backend_conformance!`] and [`serializer_conformance!`] do the same for the other two.
+//! [`backend_conformance!`], [`schedule_conformance!`] and [`serializer_conformance!`] do the same for the others.
 //!
 //! # Writing your own
 //! 1. Implement the traits: [`Broker`], [`Consumer`] and [`Settle`] of `celeriac-broker`, [`ResultBackend`] and [`Watch`] of
-//!    `celeriac-backend`, or [`Serializer`] of `celeriac-serializer`. Their pages are the contract; the suites hold you to it and to nothing
+//!    `celeriac-backend`, [`ScheduleStore`] of `celeriac-schedule`, or [`Serializer`] of `celeriac-serializer`. Their pages are the contract; the suites hold you to it and to nothing
 //!    else. The page of `celeriac-broker` has a skeleton, `examples/custom_broker` is the shortest complete broker.
 //! 2. Say in `capabilities` what you cannot do. Behaviours that need it print `skipped: ... needs capability ...`, also when tests pass,
 //!    and you are held to refusing it as `Unsupported` instead.
 //! 3. Write the test file above. The closure opens a handle: on a new store, or on one that others use at the same time, for all queues,
 //!    exchanges and task ids of the suites are unique.
-//! 4. Implement [`BrokerHarness`] or [`BackendHarness`] to have the rest tested: `reopen` gives a second handle on the same store, as
+//! 4. Implement [`BrokerHarness`], [`BackendHarness`] or [`ScheduleHarness`] to have the rest tested: `reopen` gives a second handle on the same store, as
 //!    another process would have, and shows what survives; `backend` pairs a broker with the result backend on its store; `now` and `pass`
 //!    move a clock by hand, such as [`ManualClock`], and save the waiting. Hand the macro the function that makes the harness:
 //!    `broker_conformance!(MyHarness::new)`.
 //! 5. Run them on every wrapper of yours too: whatever forwards a trait can forget a method.
 //!
-//! A failing behaviour prints the contract it broke, in words, before the assertion. [`broker::BEHAVIOURS`], [`backend::BEHAVIOURS`] and
-//! [`serializer::BEHAVIOURS`] list all of them.
+//! A failing behaviour prints the contract it broke, in words, before the assertion. [`broker::BEHAVIOURS`], [`backend::BEHAVIOURS`],
+//! [`schedule::BEHAVIOURS`] and [`serializer::BEHAVIOURS`] list all of them.
 //!
 //! # Real servers
 //! With the feature `servers`, the module `server` starts real ones for a test, Redis and RabbitMQ, each in a process of its own: to be killed,
@@ -45,6 +45,8 @@
 //! [`BrokerHarness`]: broker::BrokerHarness
 //! [`Consumer`]: celeriac_broker::Consumer
 //! [`ResultBackend`]: celeriac_backend::ResultBackend
+//! [`ScheduleHarness`]: schedule::ScheduleHarness
+//! [`ScheduleStore`]: celeriac_schedule::ScheduleStore
 //! [`Serializer`]: celeriac_serializer::Serializer
 //! [`Settle`]: celeriac_broker::Settle
 //! [`Watch`]: celeriac_backend::Watch
@@ -54,6 +56,7 @@ pub mod broker;
 mod clock;
 #[cfg(all(feature = "servers", unix))]
 pub mod proxy;
+pub mod schedule;
 pub mod serializer;
 #[cfg(all(feature = "servers", unix))]
 pub mod server;

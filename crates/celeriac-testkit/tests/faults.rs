@@ -13,7 +13,7 @@ use celeriac_core::{QueueName, TaskId};
 use celeriac_memory::MemoryStore;
 use celeriac_testkit::backend::BackendHarness;
 use celeriac_testkit::broker::BrokerHarness;
-use celeriac_testkit::{backend, broker, serializer};
+use celeriac_testkit::{backend, broker, schedule, serializer};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
@@ -258,7 +258,8 @@ fn every_behaviour_has_a_name_and_a_contract_of_its_own() {
     let brokers = broker::BEHAVIOURS.iter().map(|one| (one.name, one.contract));
     let backends = backend::BEHAVIOURS.iter().map(|one| (one.name, one.contract));
     let serializers = serializer::BEHAVIOURS.iter().map(|one| (one.name, one.contract));
-    for suite in [brokers.collect::<Vec<_>>(), backends.collect(), serializers.collect()] {
+    let schedules = schedule::BEHAVIOURS.iter().map(|one| (one.name, one.contract));
+    for suite in [brokers.collect::<Vec<_>>(), backends.collect(), schedules.collect(), serializers.collect()] {
         let mut names: Vec<&str> = suite.iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
         names.dedup();
