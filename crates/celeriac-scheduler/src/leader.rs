@@ -1,0 +1,368 @@
+//! What the leader does: sleeps until the next entry is due, and sends it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use celeriac_core::{Clock, EntryName, Error, Result, TaskId, Timestamp};
+use celeriac_schedule::{Advance, Change, Changes, Revision, ScheduleStore, Step, Stepped};
+
+use crate::control::{SchedulerHandle, pause};
+use crate::dispatch::Dispatch;
+use crate::due::Due;
+use crate::lease::{Lease, within};
+use crate::plan::{Live, Plan};
+use crate::record::State;
+use crate::tick::{Tick, id};
+
+/// So many entries are sent in one batch.
+const BATCH: usize = 256;
+
+/// So many ticks of one entry are sent in one batch.
+const TICKS: usize = 64;
+
+/// So many entries are read at once.
+const PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+
+/// What is told of as late.
+const LATE: Duration = Duration::from_secs(1);
+
+/// The longest sleep, for timers do not go on for ever.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+pub(crate) enum End {
+    /// Another leads, or will.
+    Lost,
+    Stopped,
+}
+
+pub(crate) struct Leader<'a> {
+    store: &'a Arc<dyn ScheduleStore>,
+    dispatch: &'a Arc<dyn Dispatch>,
+    clock: &'a Arc<dyn Clock>,
+    control: &'a SchedulerHandle,
+    lease: &'a Lease,
+    /// How long the store may take to answer.
+    deadline: Duration,
+    /// Whether the store publishes with each step.
+    publishes: bool,
+    plan: Plan,
+    /// What is known of changes.
+    since: Revision,
+}
+
+/// The ticks of one entry that are to be sent, and what that makes of it.
+struct Job {
+    name: EntryName,
+    ticks: Vec<Tick>,
+    state: State,
+    /// The time that is seen to when all are sent.
+    last: Timestamp,
+    /// Its tick could not be sent for now.
+    is_postponed: bool,
+}
+
+impl Job {
+    /// Notes what became of its ticks: those that were sent, or cannot be, are done with.
+    fn settle(&mut self, results: impl IntoIterator<Item = Result<()>>) {
+        let mut results = results.into_iter();
+        for tick in &self.ticks {
+            let unanswered = || Err(Error::unavailable("dispatch", "the dispatcher did not tell what became of it"));
+            match results.next().unwrap_or_else(unanswered) {
+                Ok(()) => {
+                    self.state.sent = Some(tick.due);
+                    self.state.task = Some(tick.id.clone());
+                    self.state.count += 1;
+                }
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(entry = %self.name, due = %tick.due, error = error.report(), "tick could not be sent, and will be tried again");
+                    self.is_postponed = true;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(entry = %self.name, due = %tick.due, error = error.report(), "tick cannot be sent");
+                }
+            }
+            self.state.last = Some(tick.due);
+        }
+        self.state.last = Some(self.last);
+    }
+}
+
+impl<'a> Leader<'a> {
+    pub(crate) fn new(
+        store: &'a Arc<dyn ScheduleStore>,
+        dispatch: &'a Arc<dyn Dispatch>,
+        clock: &'a Arc<dyn Clock>,
+        control: &'a SchedulerHandle,
+        lease: &'a Lease,
+        deadline: Duration,
+    ) -> Self {
+        let publishes =
+            store.capabilities().publishes && store.store_id().is_some_and(|id| dispatch.store_id() == Some(id));
+        let (plan, since) = (Plan::default(), Revision::START);
+        Self { store, dispatch, clock, control, lease, deadline, publishes, plan, since }
+    }
+
+    /// Reads the entries, and sends what is due, until it is told to stop or another leads.
+    pub(crate) async fn work(&mut self) -> Result<End> {
+        let (mut wakes, mut renewals) = (self.control.wakes(), self.lease.renewals());
+        self.refresh().await?;
+        tracing::info!(entries = self.plan.len(), atomic = self.publishes, "schedule read");
+        loop {
+            let now = self.clock.now();
+            self.plan.look(now);
+            let left = self.plan.next().map_or(LONGEST, |at| at.since(now).min(LONGEST));
+            // CANCEL SAFETY: nothing is in hand; a change is told again, and what is due stays so.
+            tokio::select! {
+                biased;
+                () = self.control.stopped() => return Ok(End::Stopped),
+                changed = self.store.changed(self.since) => {
+                    changed?;
+                    self.refresh().await?;
+                }
+                _ = wakes.changed() => {}
+                // The clock may have been set, or the machine have slept: no timer tells.
+                _ = renewals.changed() => {}
+                () = tokio::time::sleep(left) => {}
+            }
+            if let Some(end) = self.send_due().await? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Takes up what has changed.
+    async fn refresh(&mut self) -> Result<()> {
+        loop {
+            match within(self.deadline, self.store.changes(self.since, PAGE)).await? {
+                Changes::Known { changes, until, more } => {
+                    let now = self.clock.now();
+                    for change in changes {
+                        match change {
+                            Change::Put(entry) => self.plan.put(&entry, now),
+                            Change::Removed(name) => self.plan.remove(&name),
+                        }
+                    }
+                    self.since = until;
+                    if !more {
+                        return Ok(());
+                    }
+                }
+                Changes::Unknown { until } => {
+                    self.plan = Plan::default();
+                    let mut after = None;
+                    loop {
+                        let page = within(self.deadline, self.store.list(after.as_ref(), PAGE)).await?;
+                        let now = self.clock.now();
+                        page.iter().for_each(|entry| self.plan.put(entry, now));
+                        if page.len() < PAGE.get() {
+                            break;
+                        }
+                        after = page.last().map(|entry| entry.name.clone());
+                    }
+                    self.since = until;
+                }
+            }
+        }
+    }
+
+    /// Sends all that is due.
+    async fn send_due(&mut self) -> Result<Option<End>> {
+        loop {
+            let now = self.clock.now();
+            let names = self.plan.due(now, BATCH);
+            if names.is_empty() || self.control.is_stopped() {
+                return Ok(None);
+            }
+            let mut jobs: Vec<Job> = names.iter().filter_map(|name| self.job(name, now)).collect();
+            self.leave_out_overlapping(&mut jobs, now).await;
+            if !self.send(jobs).await? {
+                return Ok(Some(End::Lost));
+            }
+        }
+    }
+
+    /// What is to be done for an entry that is due by the plan.
+    fn job(&mut self, name: &EntryName, now: Timestamp) -> Option<Job> {
+        let live = self.plan.get(name)?;
+        let (send, last) = match live.due(now, TICKS) {
+            Due::Now { send, last } => (send, last),
+            Due::Not(next) => {
+                self.plan.place(name, next);
+                return None;
+            }
+        };
+        if send.is_empty() {
+            tracing::info!(entry = %name, due = %last, late = ?now.since(last), "tick skipped: it is too late");
+        }
+        let tick = |(number, (due, ready)): (usize, &(Timestamp, Timestamp))| {
+            let late = now.since(*ready);
+            if late >= LATE {
+                tracing::info!(entry = %name, %due, ?late, "tick is late");
+            }
+            let count = live.state.count + number as u64;
+            Tick { entry: Arc::clone(&live.entry), due: *due, late, id: id(name, live.since, *due), count }
+        };
+        let ticks = send.iter().enumerate().map(tick).collect();
+        Some(Job { name: name.clone(), ticks, state: live.state.clone(), last, is_postponed: false })
+    }
+
+    /// Takes out the ticks of entries that do not overlap, while the last one's task is unfinished.
+    async fn leave_out_overlapping(&mut self, jobs: &mut [Job], now: Timestamp) {
+        let last = |live: &Live| {
+            let sent = live.state.sent?;
+            let at_most = live.entry.no_overlap?;
+            live.state.task.clone().filter(|_| now.since(sent) <= at_most)
+        };
+        let mut asked: Vec<(&mut Job, TaskId)> = Vec::new();
+        for job in jobs.iter_mut().filter(|job| !job.ticks.is_empty()) {
+            if job.ticks[0].entry.no_overlap.is_some() {
+                // Of several at once only the first can be alone.
+                job.ticks.truncate(1);
+            }
+            if let Some(id) = self.plan.get(&job.name).and_then(|live| last(live)) {
+                asked.push((job, id));
+            }
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let ids: Vec<TaskId> = asked.iter().map(|(_, id)| id.clone()).collect();
+        match self.dispatch.unfinished(&ids).await {
+            Ok(unfinished) => {
+                for ((job, _), _) in asked.into_iter().zip(unfinished).filter(|(_, unfinished)| *unfinished) {
+                    tracing::info!(entry = %job.name, due = %job.last, "tick skipped: the task of the one before is unfinished");
+                    job.ticks.clear();
+                }
+            }
+            Err(error) => {
+                for (job, _) in asked {
+                    job.is_postponed = error.is_retryable();
+                    job.ticks.clear();
+                    let message = "tick is not sent: whether the task of the one before is finished cannot be told";
+                    tracing::error!(entry = %job.name, error = error.report(), again = job.is_postponed, message);
+                }
+            }
+        }
+    }
+
+    /// Sends the ticks and takes the steps. Whether it still leads.
+    async fn send(&mut self, mut jobs: Vec<Job>) -> Result<bool> {
+        let mut steps = Vec::new();
+        if self.publishes {
+            for job in jobs.iter_mut().filter(|job| !job.is_postponed) {
+                let prepared: Vec<_> = job.ticks.iter().map(|tick| self.dispatch.messages(tick)).collect();
+                let (messages, results): (Vec<_>, Vec<_>) = prepared
+                    .into_iter()
+                    .map(|messages| match messages {
+                        Ok(messages) => (messages, Ok(())),
+                        Err(error) => (Vec::new(), Err(error)),
+                    })
+                    .unzip();
+                let before = job.state.last;
+                job.settle(results);
+                let count = job.ticks.iter().take_while(|tick| job.state.last >= Some(tick.due)).count();
+                if job.state.last != before {
+                    steps.push((job, messages.into_iter().take(count).flatten().collect()));
+                }
+            }
+        } else {
+            // A process that was stopped for long may have been replaced.
+            self.lease.fresh().await;
+            let ticks: Vec<Tick> = jobs.iter().flat_map(|job| job.ticks.iter().cloned()).collect();
+            let mut results = if ticks.is_empty() { Vec::new() } else { self.dispatch.send(&ticks).await }.into_iter();
+            for job in jobs.iter_mut().filter(|job| !job.is_postponed) {
+                let before = job.state.last;
+                let results: Vec<Result<()>> = results.by_ref().take(job.ticks.len()).collect();
+                job.settle(results);
+                if job.state.last != before {
+                    steps.push((job, Vec::new()));
+                }
+            }
+        }
+        let mut open: Vec<(EntryName, State, Step)> = Vec::new();
+        for (job, messages) in steps {
+            if let Some(live) = self.plan.get(&job.name) {
+                open.push((job.name.clone(), job.state.clone(), live.step(&job.state)?.publishing(messages)));
+            }
+        }
+        while !open.is_empty() {
+            let batch = open.iter().map(|(_, _, step)| step.clone()).collect();
+            let Some(outcomes) = self.advance(batch).await? else { return Ok(false) };
+            let mut refused = Vec::new();
+            for ((name, state, mut step), outcome) in open.into_iter().zip(outcomes) {
+                match outcome {
+                    Stepped::Done => self.stepped(&name, state),
+                    Stepped::Stale => self.reload(&name).await?,
+                    Stepped::Refused(error) if error.is_retryable() => {
+                        tracing::warn!(entry = %name, error = error.report(), "tick could not be published, and will be tried again");
+                        self.postpone(&name);
+                    }
+                    Stepped::Refused(error) => {
+                        tracing::error!(entry = %name, error = error.report(), "tick cannot be published");
+                        let before = self.plan.get(&name).map(|live| live.state.clone()).unwrap_or_default();
+                        let state = State { last: state.last, ..before };
+                        step.state = state.write()?;
+                        step.publish.clear();
+                        refused.push((name, state, step));
+                    }
+                }
+            }
+            open = refused;
+        }
+        for job in jobs.iter().filter(|job| job.is_postponed) {
+            self.postpone(&job.name);
+        }
+        Ok(true)
+    }
+
+    /// Takes steps, as often as it needs: each is taken once. Nothing if another leads.
+    async fn advance(&self, steps: Vec<Step>) -> Result<Option<Vec<Stepped>>> {
+        let mut failures = 0;
+        loop {
+            match within(self.deadline, self.store.advance(self.lease.term, steps.clone())).await {
+                Ok(Advance::Stepped(outcomes)) => return Ok(Some(outcomes)),
+                Ok(Advance::Fenced) => return Ok(None),
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(error = error.report(), failures, "the store of the schedule is away");
+                    // CANCEL SAFETY: nothing is in hand but the steps, which may be taken again.
+                    tokio::select! {
+                        () = self.control.stopped() => return Err(error),
+                        () = tokio::time::sleep(pause(failures)) => failures += 1,
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn stepped(&mut self, name: &EntryName, state: State) {
+        let now = self.clock.now();
+        let Some(live) = self.plan.get(name) else { return };
+        live.stepped(state);
+        let at = match live.due(now, 1) {
+            Due::Not(next) => next,
+            Due::Now { .. } => Some(now),
+        };
+        self.plan.place(name, at);
+    }
+
+    /// Looks at the entry again in a while.
+    fn postpone(&mut self, name: &EntryName) {
+        let now = self.clock.now();
+        let Some(live) = self.plan.get(name) else { return };
+        let at = now + pause(live.failures);
+        live.failures += 1;
+        self.plan.place(name, Some(at));
+    }
+
+    async fn reload(&mut self, name: &EntryName) -> Result<()> {
+        let stored = within(self.deadline, self.store.get(name)).await?;
+        match stored {
+            Some(stored) => self.plan.put(&stored, self.clock.now()),
+            None => self.plan.remove(name),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! Entries change while a scheduler runs.
+
+use celeriac_schedule::{Condition, ScheduleStore as _};
+use celeriac_scheduler::Units as _;
+
+use crate::world::{World, entry, name};
+
+#[tokio::test(start_paused = true)]
+async fn entries_are_added_changed_and_removed_while_it_runs() {
+    let world = World::with(&[entry("yearly", "crontab 0 0 1 1 *")]).await;
+    world.pass(1.hours()).await;
+    assert!(world.entries.add(&entry("often", "every 10m")).await.unwrap());
+    assert!(!world.entries.add(&entry("often", "every 1s")).await.unwrap(), "it is there");
+    world.pass(25.minutes()).await;
+    assert_eq!(world.dues(), ["01:10:00", "01:20:00"]);
+    // From now on: the last time stays the one that it is counted from.
+    world.entries.put(&entry("often", "crontab */2 * * * *")).await.unwrap();
+    world.pass(4.minutes()).await;
+    assert_eq!(world.dues(), ["01:26:00", "01:28:00"]);
+    assert!(world.entries.remove(&name("often")).await.unwrap());
+    world.pass(1.hours()).await;
+    assert!(world.dues().is_empty());
+    assert!(!world.entries.remove(&name("often")).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_due_while_an_entry_is_paused_is_never_sent() {
+    let world = World::with(&[entry("hourly", "crontab 0 * * * *")]).await;
+    world.pass(90.minutes()).await;
+    assert_eq!(world.dues(), ["01:00:00"]);
+    assert!(world.entries.enable(&name("hourly"), false).await.unwrap());
+    assert_eq!(world.entries.get(&name("hourly")).await.unwrap().unwrap().next, None);
+    world.pass(3.hours()).await;
+    assert!(world.entries.enable(&name("hourly"), true).await.unwrap());
+    world.pass(1.hours()).await;
+    assert_eq!(world.dues(), ["05:00:00"]);
+    assert!(!world.entries.enable(&name("daily"), true).await.unwrap(), "there is no such entry");
+    let known = world.entries.get(&name("hourly")).await.unwrap().unwrap();
+    assert_eq!(known.count, 2, "what was done stays known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn putting_the_same_again_changes_nothing() {
+    let mut world = World::with(&[entry("often", "every 1h")]).await;
+    world.pass(30.minutes()).await;
+    world.entries.put_all(&[entry("often", "every 1h")]).await.unwrap();
+    world.stop().await;
+    world.entries.put_all(&[entry("often", "every 1h")]).await.unwrap();
+    world.start();
+    world.pass(45.minutes()).await;
+    assert_eq!(world.dues(), ["01:00:00"]);
+    // A field beside the schedule leaves the count of time alone.
+    world.entries.put(&entry("often", "every 1h").deadline(1.minutes())).await.unwrap();
+    world.pass(1.hours()).await;
+    assert_eq!(world.dues(), ["02:00:00"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_another_version_is_told_and_disturbs_no_other() {
+    let world = World::with(&[entry("fine", "every 10m"), entry("strange", "every 10m")]).await;
+    let later = r#"{"v":2,"schedule":"every 10m"}"#;
+    world.store.put(&name("strange"), later.into(), Condition::Always).await.unwrap();
+    world.pass(15.minutes()).await;
+    assert_eq!(world.sent().iter().map(|sent| sent.name.clone()).collect::<Vec<_>>(), ["fine"]);
+    let error = world.entries.get(&name("strange")).await.unwrap_err();
+    assert!(error.message().starts_with("entry `strange`: v: written as version 2"), "{error}");
+    let listed = world.entries.list(None, std::num::NonZeroUsize::MIN.saturating_add(9)).await.unwrap();
+    assert_eq!(listed.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
+    assert!(world.entries.enable(&name("strange"), true).await.is_err(), "nobody knows what it means");
+    world.entries.put(&entry("strange", "every 10m")).await.unwrap();
+    world.pass(11.minutes()).await;
+    assert_eq!(world.dues().len(), 2, "written anew it is as any other");
+}

@@ -1,0 +1,9 @@
+//! Schedulers that run, in virtual time: hours pass in milliseconds, and every wait is exact.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod catching_up;
+mod changing;
+mod failing;
+mod leading;
+mod ticking;
+mod world;
