@@ -15,7 +15,8 @@ use crate::tick::Tick;
 /// first and written down then, so that it is sent once at least, under one id.
 #[async_trait]
 pub trait Dispatch: fmt::Debug + Send + Sync + 'static {
-    /// Sends `ticks`, in order, and tells of each whether it was.
+    /// Sends `ticks`, each of another entry, and tells of each whether it was, in their order. Ends within a time of its own: nothing else is sent
+    /// meanwhile.
     ///
     /// One that fails for now ([`Error::is_retryable`]) is tried again, under the same id, with pauses that grow; the entry's later ticks wait for it.
     /// One that fails for good is told to the log, and passed over.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_core::{Clock, EntryName, Error, Result, TaskId, Timestamp};
-use celeriac_schedule::{Advance, Change, Changes, Revision, ScheduleStore, Step, Stepped};
+use celeriac_schedule::{Advance, Change, Changes, Revision, ScheduleStore, Step, Stepped, StoredEntry};
 
 use crate::control::{SchedulerHandle, pause};
 use crate::dispatch::Dispatch;
@@ -18,7 +18,7 @@ use crate::tick::{Tick, id};
 /// So many entries are sent in one batch.
 const BATCH: usize = 256;
 
-/// So many ticks of one entry are sent in one batch.
+/// So many ticks of one entry are published in one step. Those that are sent go one by one: if the first fails, no later one may be sent.
 const TICKS: usize = 64;
 
 /// So many entries are read at once.
@@ -124,7 +124,8 @@ impl<'a> Leader<'a> {
                 _ = wakes.changed() => {}
                 // The clock may have been set, or the machine have slept: no timer tells.
                 _ = renewals.changed() => {}
-                () = tokio::time::sleep(left) => {}
+                // A timer would take a millisecond for nothing.
+                () = async { if !left.is_zero() { tokio::time::sleep(left).await } } => {}
             }
             if let Some(end) = self.send_due().await? {
                 return Ok(end);
@@ -156,6 +157,7 @@ impl<'a> Leader<'a> {
                         let page = within(self.deadline, self.store.list(after.as_ref(), PAGE)).await?;
                         let now = self.clock.now();
                         page.iter().for_each(|entry| self.plan.put(entry, now));
+                        tokio::task::yield_now().await;
                         if page.len() < PAGE.get() {
                             break;
                         }
@@ -167,26 +169,34 @@ impl<'a> Leader<'a> {
         }
     }
 
-    /// Sends all that is due.
+    /// Sends a batch of what is due.
     async fn send_due(&mut self) -> Result<Option<End>> {
-        loop {
-            let now = self.clock.now();
-            let names = self.plan.due(now, BATCH);
-            if names.is_empty() || self.control.is_stopped() {
-                return Ok(None);
-            }
-            let mut jobs: Vec<Job> = names.iter().filter_map(|name| self.job(name, now)).collect();
-            self.leave_out_overlapping(&mut jobs, now).await;
-            if !self.send(jobs).await? {
-                return Ok(Some(End::Lost));
+        let now = self.clock.now();
+        let names = self.plan.due(now, BATCH);
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let mut jobs: Vec<Job> = names.iter().filter_map(|name| self.job(name, now)).collect();
+        self.leave_out_overlapping(&mut jobs, now).await;
+        if !self.publishes {
+            // A process that was stopped for long may have been replaced.
+            // CANCEL SAFETY: nothing has been sent yet.
+            tokio::select! {
+                () = self.control.stopped() => return Ok(Some(End::Stopped)),
+                () = self.lease.fresh() => {}
             }
         }
+        let leads = self.send(jobs).await?;
+        // Whoever renews the lease is in the same task, and a store in memory never waits.
+        tokio::task::yield_now().await;
+        Ok((!leads).then_some(End::Lost))
     }
 
     /// What is to be done for an entry that is due by the plan.
     fn job(&mut self, name: &EntryName, now: Timestamp) -> Option<Job> {
+        let limit = if self.publishes { TICKS } else { 1 };
         let live = self.plan.get(name)?;
-        let (send, last) = match live.due(now, TICKS) {
+        let (send, last) = match live.due(now, limit) {
             Due::Now { send, last } => (send, last),
             Due::Not(next) => {
                 self.plan.place(name, next);
@@ -268,8 +278,6 @@ impl<'a> Leader<'a> {
                 }
             }
         } else {
-            // A process that was stopped for long may have been replaced.
-            self.lease.fresh().await;
             let ticks: Vec<Tick> = jobs.iter().flat_map(|job| job.ticks.iter().cloned()).collect();
             let mut results = if ticks.is_empty() { Vec::new() } else { self.dispatch.send(&ticks).await }.into_iter();
             for job in jobs.iter_mut().filter(|job| !job.is_postponed) {
@@ -290,11 +298,18 @@ impl<'a> Leader<'a> {
         while !open.is_empty() {
             let batch = open.iter().map(|(_, _, step)| step.clone()).collect();
             let Some(outcomes) = self.advance(batch).await? else { return Ok(false) };
-            let mut refused = Vec::new();
+            let mut again = Vec::new();
             for ((name, state, mut step), outcome) in open.into_iter().zip(outcomes) {
                 match outcome {
                     Stepped::Done => self.stepped(&name, state),
-                    Stepped::Stale => self.reload(&name).await?,
+                    Stepped::Stale => {
+                        let now = self.reload(&name).await?;
+                        // What was sent is written down, though the definition has changed meanwhile.
+                        if let Some(now) = now.filter(|now| !self.publishes && now.steps == step.steps) {
+                            step.revision = now.revision;
+                            again.push((name, state, step));
+                        }
+                    }
                     Stepped::Refused(error) if error.is_retryable() => {
                         tracing::warn!(entry = %name, error = error.report(), "tick could not be published, and will be tried again");
                         self.postpone(&name);
@@ -305,11 +320,11 @@ impl<'a> Leader<'a> {
                         let state = State { last: state.last, ..before };
                         step.state = state.write()?;
                         step.publish.clear();
-                        refused.push((name, state, step));
+                        again.push((name, state, step));
                     }
                 }
             }
-            open = refused;
+            open = again;
         }
         for job in jobs.iter().filter(|job| job.is_postponed) {
             self.postpone(&job.name);
@@ -357,12 +372,12 @@ impl<'a> Leader<'a> {
         self.plan.place(name, Some(at));
     }
 
-    async fn reload(&mut self, name: &EntryName) -> Result<()> {
+    async fn reload(&mut self, name: &EntryName) -> Result<Option<StoredEntry>> {
         let stored = within(self.deadline, self.store.get(name)).await?;
-        match stored {
-            Some(stored) => self.plan.put(&stored, self.clock.now()),
+        match &stored {
+            Some(stored) => self.plan.put(stored, self.clock.now()),
             None => self.plan.remove(name),
         }
-        Ok(())
+        Ok(stored)
     }
 }

@@ -1,9 +1,11 @@
 //! Entries change while a scheduler runs.
 
-use celeriac_schedule::{Condition, ScheduleStore as _};
-use celeriac_scheduler::Units as _;
+use std::time::Duration;
 
-use crate::world::{World, entry, name};
+use celeriac_schedule::{Condition, ScheduleStore as _};
+use celeriac_scheduler::{CatchUp, Units as _};
+
+use crate::world::{Weather, World, entry, name};
 
 #[tokio::test(start_paused = true)]
 async fn entries_are_added_changed_and_removed_while_it_runs() {
@@ -70,4 +72,27 @@ async fn an_entry_of_another_version_is_told_and_disturbs_no_other() {
     world.entries.put(&entry("strange", "every 10m")).await.unwrap();
     world.pass(11.minutes()).await;
     assert_eq!(world.dues().len(), 2, "written anew it is as any other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_whose_entry_changes_while_it_is_sent_is_sent_once() {
+    let changing = entry("changing", "every 10s");
+    let world = World::with(std::slice::from_ref(&changing)).await;
+    *world.recorder.changes.lock().unwrap() = Some((world.entries.clone(), changing));
+    world.pass(35.seconds()).await;
+    assert_eq!(world.dues(), ["00:00:10", "00:00:20", "00:00:30"]);
+    assert_eq!(world.entries.get(&name("changing")).await.unwrap().unwrap().count, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_noticed_also_when_there_is_always_something_due() {
+    let world = World::with(&[entry("flood", "every 1ms").catch_up(CatchUp::All)]).await;
+    world.flaky.set(Weather::Slow);
+    world.pass(1.seconds()).await;
+    assert!(world.sent().len() > 100);
+    world.entries.remove(&name("flood")).await.unwrap();
+    world.pass(Duration::from_millis(20)).await;
+    world.sent();
+    world.pass(1.seconds()).await;
+    assert_eq!(world.sent(), []);
 }

@@ -176,3 +176,39 @@ async fn a_step_whose_answer_is_lost_is_published_once() {
     pass(Duration::from_millis(5_500)).await;
     assert_eq!(fleet.seconds().await, 55);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_to_schedulers_stores_and_clocks_every_tick_is_sent_once() {
+    let weathers = [Weather::Fine, Weather::Fine, Weather::Away, Weather::Frozen, Weather::Deaf, Weather::Slow];
+    for seed in 0..40 {
+        let fleet = Fleet::new().await;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut processes: Vec<Process> = (0..3).map(|_| fleet.start("p")).collect();
+        for _ in 0..60 {
+            pass(Duration::from_millis(random.u64(0..4_000))).await;
+            let place = random.usize(0..processes.len());
+            match random.u8(0..10) {
+                0 => {
+                    processes[place].running.abort();
+                    processes[place] = fleet.start("p");
+                }
+                1 => {
+                    processes[place].handle.stop();
+                    processes[place] = fleet.start("p");
+                }
+                2 => fleet.clock.forward(Duration::from_millis(random.u64(0..60_000))),
+                3 => fleet.clock.back(Duration::from_millis(random.u64(0..60_000))),
+                4 => processes[place].handle.wake(),
+                _ => processes[place].store.set(weathers[random.usize(0..weathers.len())]),
+            }
+        }
+        processes.iter().for_each(|process| process.store.set(Weather::Fine));
+        // Also what the clock was set back by must come again.
+        fleet.clock.forward(1.hours());
+        pass(20.seconds()).await;
+        let now = celeriac_core::Clock::now(&*fleet.clock);
+        let passed = now.since("2026-11-22T00:00:00Z".parse().unwrap()).as_secs();
+        assert_eq!(fleet.seconds().await as u64, passed, "seed {seed}: none is missed");
+        processes.iter().for_each(|process| process.running.abort());
+    }
+}

@@ -65,6 +65,8 @@ pub(crate) struct Recorder {
     /// Entries that cannot be sent for now.
     pub(crate) away: Mutex<HashSet<String>>,
     pub(crate) attempts: Mutex<Vec<TaskId>>,
+    /// An entry that is put, changed, whenever its tick is sent.
+    pub(crate) changes: Mutex<Option<(Entries, Entry)>>,
     /// Whether every task that was sent runs still.
     pub(crate) running: AtomicBool,
 }
@@ -85,7 +87,15 @@ impl Dispatch for Recorder {
             self.sent.lock().unwrap().push(Sent { name: entry.name.to_string(), due, id, late, count, at });
             Ok(())
         };
-        ticks.iter().map(one).collect()
+        let results = ticks.iter().map(one).collect();
+        let changes = self.changes.lock().unwrap().clone();
+        if let Some((entries, entry)) = changes
+            && ticks.iter().any(|tick| tick.entry.name == entry.name)
+        {
+            let count = u64::try_from(self.attempts.lock().unwrap().len()).unwrap();
+            entries.put(&entry.deadline(Duration::from_secs(60 + count))).await.unwrap();
+        }
+        results
     }
 
     async fn unfinished(&self, ids: &[TaskId]) -> Result<Vec<bool>> {
@@ -144,6 +154,8 @@ pub(crate) enum Weather {
     Frozen,
     /// Steps are taken, but the answer is lost.
     Deaf,
+    /// Each step takes five milliseconds.
+    Slow,
 }
 
 /// A handle on a store, for one scheduler, that fails as it is told.
@@ -220,6 +232,9 @@ impl ScheduleStore for Flaky {
 
     async fn advance(&self, term: Term, steps: Vec<Step>) -> Result<Advance> {
         self.pass().await?;
+        if *self.weather.borrow() == Weather::Slow {
+            tokio::time::sleep(Duration::from_millis(5)).await; // wait: a slow store takes its time
+        }
         let advance = self.store.advance(term, steps).await;
         let is_deaf = *self.weather.borrow() == Weather::Deaf;
         if is_deaf { Err(Error::unavailable("ask", "the answer is lost")) } else { advance }
@@ -257,6 +272,7 @@ impl World {
             sent: Mutex::default(),
             away: Mutex::default(),
             attempts: Mutex::default(),
+            changes: Mutex::default(),
             running: AtomicBool::new(false),
         };
         Self {
