@@ -204,4 +204,15 @@ mod tests {
         come_and_go(&mut entries, 0);
         assert_eq!(told(&entries.changes(until, usize::MAX)), Some(1));
     }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_lease_longer() {
+        let mut entries = Entries::default();
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let lease = Duration::from_secs(10);
+        assert_eq!(entries.lead("first", lease, at(100_000)), Lead::Leading(Term(1)));
+        let led = Lead::Led { by: "first".to_owned(), remaining: lease };
+        assert_eq!(entries.lead("second", lease, at(0)), led);
+        assert_eq!(entries.lead("second", lease, at(11)), Lead::Leading(Term(2)));
+    }
 }

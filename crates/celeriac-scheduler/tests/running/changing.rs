@@ -96,3 +96,22 @@ async fn a_change_is_noticed_also_when_there_is_always_something_due() {
     world.pass(1.seconds()).await;
     assert_eq!(world.sent(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_the_store_has_forgotten_what_was_removed_all_entries_are_read_again() {
+    let world = World::with(&[entry("goes", "every 1m"), entry("stays", "every 1m")]).await;
+    world.pass(90.seconds()).await;
+    assert_eq!(world.sent().len(), 2);
+    // Without a pause, so that the scheduler sees none of it before all of it.
+    world.entries.remove(&name("goes")).await.unwrap();
+    for number in 0..10_001 {
+        let passing = name(&format!("passing-{number}"));
+        world.store.put(&passing, "".into(), Condition::Always).await.unwrap();
+        world.store.remove(&passing).await.unwrap();
+    }
+    world.entries.put(&entry("comes", "every 1m")).await.unwrap();
+    world.pass(61.seconds()).await;
+    let mut names: Vec<String> = world.sent().into_iter().map(|sent| sent.name).collect();
+    names.sort();
+    assert_eq!(names, ["comes", "stays"]);
+}

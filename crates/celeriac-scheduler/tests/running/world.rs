@@ -217,6 +217,7 @@ impl ScheduleStore for Flaky {
     }
 
     async fn changed(&self, since: Revision) -> Result<()> {
+        self.pass().await?;
         self.store.changed(since).await
     }
 
