@@ -108,3 +108,14 @@ async fn two_entries_of_one_name_and_fields_that_cannot_be_are_refused() {
     assert!(none.is_empty(), "of entries that are refused together none is put");
     let _: &Entries = &world.entries;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_scheduler_wakes_only_to_renew_its_lease() {
+    let world = World::with(&[entry("yearly", "crontab 0 0 1 1 *")]).await;
+    world.pass(1.minutes()).await;
+    let before = world.clock.looks.load(Ordering::Relaxed);
+    world.pass(1.hours()).await;
+    let looks = world.clock.looks.load(Ordering::Relaxed) - before;
+    // By the lease, the store and the plan, 1,080 times.
+    assert!((1_080..8 * 1_080).contains(&looks), "{looks}");
+}

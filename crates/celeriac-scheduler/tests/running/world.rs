@@ -22,10 +22,13 @@ use tokio::time::Instant;
 pub(crate) struct WallClock {
     begun: Instant,
     shift: AtomicI64,
+    /// How often it was looked at.
+    pub(crate) looks: AtomicI64,
 }
 
 impl Clock for WallClock {
     fn now(&self) -> Timestamp {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let start = "2026-11-22T00:00:00Z".parse::<Timestamp>().unwrap() + self.begun.elapsed();
         Timestamp::from_micros(start.as_micros() + self.shift.load(Ordering::Relaxed))
     }
@@ -33,7 +36,7 @@ impl Clock for WallClock {
 
 impl WallClock {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), shift: AtomicI64::new(0) })
+        Arc::new(Self { begun: Instant::now(), shift: AtomicI64::new(0), looks: AtomicI64::new(0) })
     }
 
     /// Sets the clock forward, as it is when the machine has slept. Nobody is told.
