@@ -129,7 +129,10 @@ impl Shared {
         }
         let messages = std::mem::take(&mut step.publish);
         let checked = messages.iter().try_for_each(|message| self.check_size(message)).and_then(|()| {
-            state.check_routes(messages.iter().map(|message| &message.destination), self.config.max_queue_length)
+            state.check_routes(
+                messages.iter().map(|message| (&message.destination, &message.message.headers)),
+                self.config.max_queue_length,
+            )
         });
         if let Err(error) = checked {
             return Stepped::Refused(error);

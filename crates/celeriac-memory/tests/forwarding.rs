@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use celeriac_backend::{BackendCapabilities, ResultBackend, StoreResult, TaskMeta, Watch};
 use celeriac_broker::{Broker, Capabilities, ConsumeOptions, Consumer, Outgoing, QueueSpec, Result};
-use celeriac_core::{EntryName, QueueName, RoutingKey, StoreId, TaskId};
+use celeriac_core::{EntryName, Error, QueueName, RoutingKey, StoreId, TaskId};
 use celeriac_memory::MemoryStore;
 use celeriac_schedule::{
     Advance, Changes, Condition, Lead, Put, Revision, ScheduleCapabilities, ScheduleStore, Step, StoredEntry, Term,
@@ -47,6 +47,10 @@ impl Broker for Forward<dyn Broker> {
 
     async fn purge(&self, queue: &QueueName) -> Result<u64> {
         self.0.purge(queue).await
+    }
+
+    fn trouble(&self) -> Option<Error> {
+        self.0.trouble()
     }
 
     async fn close(&self) -> Result<()> {
