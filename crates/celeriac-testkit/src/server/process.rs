@@ -161,20 +161,20 @@ mod tests {
     use super::*;
     use crate::{PATIENCE, eventually};
 
-    fn sleep() -> Command {
-        let mut sleep = Command::new("sleep");
-        sleep.arg("600");
-        sleep
+    fn program() -> Command {
+        let mut program = Command::new("sleep");
+        program.arg("600");
+        program
     }
 
     #[tokio::test]
     async fn a_process_does_not_outlive_its_owner() {
         let folder = tempfile::tempdir().unwrap();
-        let owner = Process::start(sleep(), &folder.path().join("of the owner")).unwrap();
+        let owner = Process::start(program(), &folder.path().join("of the owner")).unwrap();
         let pid = Pid::from_child(&owner.running().program);
         let of_both = folder.path().join("of both");
         std::fs::create_dir(&of_both).unwrap();
-        let owned = Process::start_under(sleep(), &of_both, Some(pid)).unwrap();
+        let owned = Process::start_under(program(), &of_both, Some(pid)).unwrap();
         assert!(owned.ended().is_none());
         owner.kill();
         eventually(PATIENCE, async || owned.ended().is_some() && !of_both.exists()).await;
