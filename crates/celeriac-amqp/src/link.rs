@@ -4,7 +4,7 @@
 //! long as somebody waits for it. All who need a connection meanwhile wait for the same one.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,15 +55,57 @@ pub(crate) struct Live {
     pub(crate) number: u64,
     /// Why the server takes no messages for now, if so.
     blocked: watch::Receiver<Option<String>>,
+    /// Some of the numbers that its channels may have are spent.
+    spent: Arc<AtomicBool>,
 }
 
 impl Live {
     /// A new channel.
     ///
+    /// The driver never again opens a channel of the number of one that the server closed: it answers what that one was closed for. Such a
+    /// number is passed over. When there are no others left, the connection is given up, to be made anew.
+    ///
     /// # Errors
-    /// As a fault of the driver tells, see [`fault`].
+    /// As a fault of the driver tells, see [`fault`]; never [`Fault::Closed`].
     pub(crate) async fn channel(&self, operation: &'static str) -> Result<Channel, Fault> {
-        self.answered(operation, self.connection.create_channel()).await
+        for _ in 0..=self.connection.configuration().channel_max() {
+            // CANCEL SAFETY: a channel that nobody waits for any more is closed.
+            let error = tokio::select! {
+                biased;
+                opened = self.connection.create_channel() => match opened {
+                    Ok(channel) => return Ok(channel),
+                    Err(error) => error,
+                },
+                () = self.lost.cancelled() => return Err(lost(operation)),
+            };
+            if is_of_a_channel(&error) {
+                // ORDERING: it only ever becomes true, and whoever comes too early opens one more.
+                self.spent.store(true, Ordering::Relaxed);
+            } else if matches!(error.kind(), lapin::ErrorKind::ChannelsLimitReached)
+                && self.spent.load(Ordering::Relaxed)
+            {
+                break;
+            } else {
+                return Err(fault(operation, &error));
+            }
+        }
+        self.give_up();
+        Err(lost(operation))
+    }
+
+    /// Ends the connection.
+    fn give_up(&self) {
+        if !self.lost.is_cancelled() {
+            tracing::debug!("a connection to RabbitMQ has no channels left; it is made anew");
+            self.lost.cancel();
+            let live = self.clone();
+            tokio::spawn(async move { live.farewell().await });
+        }
+    }
+
+    async fn farewell(&self) {
+        // The server may be gone already; and if it goes just now, the driver may leave the question open.
+        let _ = timeout(FAREWELL, self.connection.close(200, "closed".into())).await;
     }
 
     /// What the driver answers on this connection. When that is lost, the driver may leave open what it was asked.
@@ -219,8 +261,7 @@ impl Link {
         self.shared.closed.cancel();
         let live = self.shared.lock().live.take();
         if let Some(live) = live {
-            // The server may be gone already; and if it goes just now, the driver may leave the question open.
-            let _ = timeout(FAREWELL, live.connection.close(200, "closed".into())).await;
+            live.farewell().await;
         }
     }
 
@@ -263,6 +304,21 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// A connection has come up.
+    fn up(&self, connection: Connection) -> Live {
+        // ORDERING: only that no number comes twice matters.
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let (blocking, blocked) = watch::channel(None);
+        let lost = CancellationToken::new();
+        // From now on no event is missed.
+        tokio::spawn(notice(connection.events_listener(), lost.clone(), blocking));
+        let live = Live { connection: Arc::new(connection), lost, number, blocked, spent: Arc::default() };
+        self.lock().live = Some(live.clone());
+        live
+    }
+}
+
 /// Makes a connection, for as long as somebody waits for it.
 struct Dialling {
     shared: Arc<Shared>,
@@ -280,14 +336,7 @@ impl Dialling {
             };
             let error = match connected {
                 Ok(connection) => {
-                    // ORDERING: only that no number comes twice matters.
-                    let number = self.shared.made.fetch_add(1, Ordering::Relaxed);
-                    let (blocking, blocked) = watch::channel(None);
-                    let lost = CancellationToken::new();
-                    // From now on no event is missed.
-                    tokio::spawn(notice(connection.events_listener(), lost.clone(), blocking));
-                    let live = Live { connection: Arc::new(connection), lost, number, blocked };
-                    self.shared.lock().live = Some(live.clone());
+                    let live = self.shared.up(connection);
                     return self.end(Progress::Up(live));
                 }
                 Err(error) if !error.is_retryable() => return self.end(Progress::Refused(Arc::new(error))),
@@ -365,3 +414,6 @@ async fn notice(
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;
