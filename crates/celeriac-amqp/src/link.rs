@@ -79,7 +79,7 @@ impl Live {
                 () = self.lost.cancelled() => return Err(lost(operation)),
             };
             if is_of_a_channel(&error) {
-                // ORDERING: it only ever becomes true, and whoever comes too early opens one more.
+                // ORDERING: it only ever becomes true, and nothing else hangs on it.
                 self.spent.store(true, Ordering::Relaxed);
             } else if matches!(error.kind(), lapin::ErrorKind::ChannelsLimitReached)
                 && self.spent.load(Ordering::Relaxed)
@@ -103,9 +103,20 @@ impl Live {
         }
     }
 
+    /// Closes the connection; whoever waits for something on it learns that it is lost.
     async fn farewell(&self) {
-        // The server may be gone already; and if it goes just now, the driver may leave the question open.
-        let _ = timeout(FAREWELL, self.connection.close(200, "closed".into())).await;
+        // CANCEL SAFETY: what was asked goes out all the same.
+        let _ = timeout(FAREWELL, async {
+            tokio::select! {
+                biased;
+                // The server may be gone already; and if it goes just now, the driver may leave the question open.
+                _ = self.connection.close(200, "closed".into()) => {}
+                // The driver sends nothing meanwhile.
+                () = self.until_blocked() => {}
+            }
+        })
+        .await;
+        self.lost.cancel();
     }
 
     /// What the driver answers on this connection. When that is lost, the driver may leave open what it was asked.
@@ -139,7 +150,12 @@ impl Live {
 
     /// Waits until the server reads from this connection, or the connection is lost.
     pub(crate) async fn until_unblocked(&self) {
-        let _ = self.blocked.clone().wait_for(Option::is_none).await;
+        let mut blocked = self.blocked.clone();
+        // CANCEL SAFETY: both only wait.
+        tokio::select! {
+            _ = blocked.wait_for(Option::is_none) => {}
+            () = self.lost.cancelled() => {}
+        }
     }
 }
 

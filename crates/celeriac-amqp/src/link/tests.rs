@@ -1,8 +1,11 @@
 //! Connections on a real RabbitMQ: what their channels use up, and how they end.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first error")]
 
-use celeriac_broker::{Broker, Outgoing, QueueSpec};
+use std::num::NonZeroUsize;
+
+use celeriac_broker::{Broker, Completion, ConsumeOptions, Consumer, Delivery, Outgoing, QueueSpec, Verb};
 use celeriac_core::{Message, QueueName};
+use celeriac_testkit::eventually;
 use celeriac_testkit::server::RabbitServer;
 
 use super::*;
@@ -40,4 +43,40 @@ async fn channels_that_the_server_closes_use_nothing_up() {
     broker.publish(vec![outgoing(&there)]).await.unwrap();
     assert_eq!(broker.depth(&there).await.unwrap(), 2);
     broker.close().await.unwrap();
+}
+
+async fn consumer(broker: &Arc<dyn Broker>, queue: &QueueName) -> Box<dyn Consumer> {
+    broker.consume(ConsumeOptions::new([queue.clone()])).await.unwrap()
+}
+
+async fn one(consumer: &mut Box<dyn Consumer>) -> Delivery {
+    timeout(PATIENCE, consumer.recv(NonZeroUsize::MIN)).await.expect("a message comes").unwrap().remove(0)
+}
+
+#[tokio::test]
+async fn closing_ends_what_waits_for_a_server_that_takes_no_messages() {
+    let server = RabbitServer::start().await;
+    let broker = broker(&server.url()).await;
+    let (jobs, next) = (queue("jobs"), queue("next"));
+    broker.publish(vec![outgoing(&jobs), outgoing(&jobs), outgoing(&next)]).await.unwrap();
+    let mut consumer = consumer(&broker, &jobs).await;
+    let complete = |held: Delivery| {
+        let verb = Verb::Complete(Box::new(Completion::new().then(outgoing(&next))));
+        tokio::spawn(async move { held.into_receipt().settle(verb).await })
+    };
+    let held = [one(&mut consumer).await, one(&mut consumer).await];
+    server.raise_memory_alarm().await;
+    let mut completing = Vec::new();
+    for held in held {
+        completing.push(complete(held));
+        // The first is sent, and not confirmed; the second is not sent.
+        eventually(PATIENCE, async || broker.trouble().is_some()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await; // wait: it is to come to where it waits
+    }
+    assert!(completing.iter().any(|completing| !completing.is_finished()));
+    timeout(PATIENCE, broker.close()).await.expect("it is closed").unwrap();
+    for completing in completing {
+        // What becomes of them the server shows to those who receive them next.
+        let _ = timeout(PATIENCE, completing).await.expect("nobody waits for what cannot come").unwrap();
+    }
 }
