@@ -318,11 +318,9 @@ impl Shared {
         tokio::spawn(Dialling { shared: Arc::clone(self), progress }.run());
         Ok(Present::Dial(dial))
     }
-}
 
-impl Shared {
-    /// A connection has come up.
-    fn up(&self, connection: Connection) -> Live {
+    /// Takes in a connection that has come up. `None` if this was closed meanwhile; so is the connection then.
+    fn up(&self, connection: Connection) -> Option<Live> {
         // ORDERING: only that no number comes twice matters.
         let number = self.made.fetch_add(1, Ordering::Relaxed);
         let (blocking, blocked) = watch::channel(None);
@@ -330,8 +328,14 @@ impl Shared {
         // From now on no event is missed.
         tokio::spawn(notice(connection.events_listener(), lost.clone(), blocking));
         let live = Live { connection: Arc::new(connection), lost, number, blocked, spent: Arc::default() };
-        self.lock().live = Some(live.clone());
-        live
+        let mut state = self.lock();
+        if self.closed.is_cancelled() {
+            drop(state);
+            tokio::spawn(async move { live.farewell().await });
+            return None;
+        }
+        state.live = Some(live.clone());
+        Some(live)
     }
 }
 
@@ -352,8 +356,10 @@ impl Dialling {
             };
             let error = match connected {
                 Ok(connection) => {
-                    let live = self.shared.up(connection);
-                    return self.end(Progress::Up(live));
+                    if let Some(live) = self.shared.up(connection) {
+                        self.end(Progress::Up(live));
+                    }
+                    return;
                 }
                 Err(error) if !error.is_retryable() => return self.end(Progress::Refused(Arc::new(error))),
                 Err(error) => error,

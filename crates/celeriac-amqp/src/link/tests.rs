@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 
 use celeriac_broker::{Broker, Completion, ConsumeOptions, Consumer, Delivery, Outgoing, QueueSpec, Verb};
 use celeriac_core::{Message, QueueName};
-use celeriac_testkit::eventually;
 use celeriac_testkit::server::RabbitServer;
+use celeriac_testkit::{eventually, unique};
 
 use super::*;
 use crate::{AmqpConfig, AmqpStore};
@@ -79,4 +79,23 @@ async fn closing_ends_what_waits_for_a_server_that_takes_no_messages() {
         // What becomes of them the server shows to those who receive them next.
         let _ = timeout(PATIENCE, completing).await.expect("nobody waits for what cannot come").unwrap();
     }
+}
+
+/// Waits until the server has no connection of this name.
+async fn until_gone(name: &str) {
+    let server = RabbitServer::shared().await;
+    eventually(PATIENCE, async || !server.ctl(&["list_connections", "client_properties"]).await.contains(name)).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_up_after_the_closing_is_closed() {
+    let name = unique("late");
+    let config = AmqpConfig::from_url(&RabbitServer::shared().await.url()).unwrap().connection_name(&name);
+    let link = Link::new(Arc::new(Endpoint::new(config).unwrap()), "sends");
+    let connection = link.shared.endpoint.connect("connect", link.shared.purpose).await.unwrap();
+    link.close().await;
+    assert!(link.shared.up(connection).is_none());
+    assert!(link.shared.lock().live.is_none());
+    until_gone(&name).await;
+    drop(link);
 }
