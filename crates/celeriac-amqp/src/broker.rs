@@ -21,6 +21,10 @@ impl AmqpBroker {
         let settler = Arc::new(Settler::new(Arc::clone(&inner)));
         Self { inner, settler }
     }
+
+    pub(crate) fn settler(&self) -> &Arc<Settler> {
+        &self.settler
+    }
 }
 
 impl std::fmt::Debug for AmqpBroker {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
@@ -23,7 +23,8 @@ use crate::topology::Topology;
 
 /// An open connection to a RabbitMQ server: a broker, and a result backend by messages (`rpc://`). Clones share it.
 ///
-/// It is closed when both its broker and its backend are closed, or the last handle, consumer and delivery is dropped.
+/// It is closed when its broker and its backend are closed, save what was not asked for or was dropped before; or when the last handle,
+/// consumer and delivery is dropped.
 #[derive(Debug, Clone)]
 pub struct AmqpStore {
     inner: Arc<Inner>,
@@ -61,7 +62,7 @@ impl AmqpStore {
             closing,
             kept_up: OnceLock::new(),
             closed: AtomicU8::new(0),
-            handed_out: AtomicU8::new(0),
+            users: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -69,15 +70,18 @@ impl AmqpStore {
     /// The broker.
     #[must_use]
     pub fn broker(&self) -> Arc<dyn Broker> {
-        self.inner.hand_out(Half::Broker);
-        Arc::new(AmqpBroker::new(Arc::clone(&self.inner)))
+        let broker = AmqpBroker::new(Arc::clone(&self.inner));
+        // Consumers and deliveries have it too.
+        self.inner.hand_out(Half::Broker, broker.settler());
+        Arc::new(broker)
     }
 
     /// The result backend by messages, Celery's `rpc://`: the results of tasks that were sent through this very handle.
     #[must_use]
     pub fn backend(&self) -> Arc<dyn ResultBackend> {
-        self.inner.hand_out(Half::Backend);
-        Arc::new(AmqpBackend::new(Arc::clone(&self.inner)))
+        let backend = Arc::new(AmqpBackend::new(Arc::clone(&self.inner)));
+        self.inner.hand_out(Half::Backend, &backend);
+        backend
     }
 
     /// Closes the broker and the backend: hands back what is held, and disconnects.
@@ -120,12 +124,23 @@ pub(crate) struct Inner {
     kept_up: OnceLock<()>,
     /// The halves that were closed.
     closed: AtomicU8,
-    handed_out: AtomicU8,
+    /// Who uses which half, until they are dropped.
+    users: Mutex<Vec<(Half, User)>>,
 }
 
+type User = Weak<dyn Send + Sync>;
+
 impl Inner {
-    fn hand_out(&self, half: Half) {
-        self.handed_out.fetch_or(half as u8, Ordering::SeqCst);
+    fn hand_out<T: Send + Sync + 'static>(&self, half: Half, user: &Arc<T>) {
+        let user: Weak<T> = Arc::downgrade(user);
+        self.users().push((half, user));
+    }
+
+    /// Those that are not dropped.
+    fn users(&self) -> MutexGuard<'_, Vec<(Half, User)>> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.retain(|(_, user)| user.strong_count() > 0);
+        users
     }
 
     /// Has what is held for long be looked after, from now on.
@@ -148,26 +163,36 @@ impl Inner {
         if self.is_closed(half) { Err(closed(operation)) } else { Ok(()) }
     }
 
-    /// Closes `half`, and with the last half the connections.
+    /// Closes `half`, and with the last one that is used the connections.
     pub(crate) async fn close(&self, half: Half) -> Result<()> {
-        let before = self.closed.fetch_or(half as u8, Ordering::SeqCst);
-        let mut outcome = Ok(());
-        if before & half as u8 == 0 {
-            match half {
-                Half::Broker => {
-                    self.closing.cancel();
-                    outcome = self.held.close().await;
-                }
-                Half::Backend => self.replies.close().await,
+        let outcome = self.end(half).await;
+        let used = self.users().iter().any(|(half, _)| !self.is_closed(*half));
+        if !used {
+            for half in [Half::Broker, Half::Backend] {
+                // Nobody holds anything of a half that nobody uses.
+                let _ = self.end(half).await;
             }
-        }
-        let left = self.handed_out.load(Ordering::SeqCst) & !self.closed.load(Ordering::SeqCst);
-        if left == 0 {
-            self.closed.store(Half::Broker as u8 | Half::Backend as u8, Ordering::SeqCst);
             self.sending.close().await;
             self.receiving.close().await;
         }
         outcome
+    }
+
+    async fn end(&self, half: Half) -> Result<()> {
+        let before = self.closed.fetch_or(half as u8, Ordering::SeqCst);
+        if before & half as u8 != 0 {
+            return Ok(());
+        }
+        match half {
+            Half::Broker => {
+                self.closing.cancel();
+                self.held.close().await
+            }
+            Half::Backend => {
+                self.replies.close().await;
+                Ok(())
+            }
+        }
     }
 }
 

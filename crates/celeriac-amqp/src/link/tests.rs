@@ -81,10 +81,40 @@ async fn closing_ends_what_waits_for_a_server_that_takes_no_messages() {
     }
 }
 
+/// A store that the shared server knows by a name of its own.
+async fn named(name: &str) -> AmqpStore {
+    let config = AmqpConfig::from_url(&RabbitServer::shared().await.url()).unwrap();
+    AmqpStore::open(config.connection_name(name)).await.unwrap()
+}
+
 /// Waits until the server has no connection of this name.
 async fn until_gone(name: &str) {
     let server = RabbitServer::shared().await;
     eventually(PATIENCE, async || !server.ctl(&["list_connections", "client_properties"]).await.contains(name)).await;
+}
+
+#[tokio::test]
+async fn with_the_half_that_is_left_the_connections_are_closed() {
+    let name = unique("half");
+    let store = named(&name).await;
+    let (broker, jobs) = (store.broker(), unique("jobs").parse().unwrap());
+    drop([store.backend(), store.backend()]);
+    let consumer = consumer(&broker, &jobs).await;
+    broker.close().await.unwrap();
+    until_gone(&name).await;
+    drop((store, broker, consumer));
+}
+
+#[tokio::test]
+async fn who_consumes_may_do_without_the_broker_it_came_from() {
+    let store = named(&unique("half")).await;
+    let jobs: QueueName = unique("jobs").parse().unwrap();
+    let mut consumer = consumer(&store.broker(), &jobs).await;
+    let backend = store.backend();
+    backend.close().await.unwrap();
+    store.broker().publish(vec![outgoing(&jobs)]).await.unwrap();
+    one(&mut consumer).await.ack().await.unwrap();
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
