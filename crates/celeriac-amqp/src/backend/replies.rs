@@ -86,7 +86,7 @@ impl Replies {
     /// Sees to it, before these messages are sent, that replies to them find their queue.
     ///
     /// # Errors
-    /// As [`Replies::ready`]; `Unavailable` if that takes longer than `publish_timeout`.
+    /// As [`Replies::ready`].
     pub(crate) async fn expect(&self, operation: &'static str, batch: &[Outgoing]) -> Result<()> {
         let is_awaited = |outgoing: &Outgoing| {
             outgoing.message.properties.reply_to.as_ref() == Some(&self.queue)
@@ -96,7 +96,19 @@ impl Replies {
         if self.ended.is_cancelled() || !batch.iter().any(is_awaited) {
             return Ok(());
         }
-        match timeout(self.config.publish_timeout, self.ready(operation)).await {
+        self.ready(operation).await
+    }
+
+    /// Waits until the queue is there. Once it is, it stays there while connections are lost.
+    ///
+    /// # Errors
+    /// `Unavailable` once this is closed, or if it takes longer than `publish_timeout`; else why the queue cannot be had, such as a missing
+    /// permission. A later call tries anew.
+    ///
+    /// # Cancel safety
+    /// Others are not disturbed.
+    pub(super) async fn ready(&self, operation: &'static str) -> Result<()> {
+        match timeout(self.config.publish_timeout, self.started(operation)).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 let why = "the queue of the results could not be declared within `publish_timeout`";
@@ -105,14 +117,7 @@ impl Replies {
         }
     }
 
-    /// Waits until the queue is there. Once it is, it stays there while connections are lost.
-    ///
-    /// # Errors
-    /// `Unavailable` once this is closed; else why the queue cannot be had, such as a missing permission. A later call tries anew.
-    ///
-    /// # Cancel safety
-    /// Others are not disturbed.
-    pub(super) async fn ready(&self, operation: &'static str) -> Result<()> {
+    async fn started(&self, operation: &'static str) -> Result<()> {
         loop {
             let mut progress = self.receiving(operation)?;
             let reached = progress.wait_for(|progress| !matches!(progress, Progress::Starting)).await;

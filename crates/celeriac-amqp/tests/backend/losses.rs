@@ -114,3 +114,25 @@ async fn a_server_that_is_down_holds_up_no_close() {
     closed.expect("it is closed").unwrap();
     next.expect("nobody waits for what cannot come").unwrap_err();
 }
+
+#[tokio::test]
+async fn where_no_queue_can_be_had_for_results_it_is_told_in_time() {
+    let vhost = vhost().await;
+    let proxy = FaultProxy::start_opaque(vhost.server().address()).await;
+    let config = AmqpConfig::from_url(&vhost.url_at(proxy.address())).unwrap();
+    let client = AmqpStore::open(config.publish_timeout(Duration::from_millis(700))).await.unwrap().backend();
+    proxy.refuse().await;
+    proxy.cut();
+    let id = TaskId::random();
+    let fetched = timeout(SOON, client.fetch(std::slice::from_ref(&id))).await.expect("it ends").unwrap_err();
+    let watched = timeout(SOON, client.watch(&id)).await.expect("it ends").err().unwrap();
+    let stored = result(&id, TaskState::Success, "1", client.reply_to());
+    let stored = timeout(SOON, client.store(vec![stored])).await.expect("it ends").unwrap_err();
+    for error in [fetched, watched, stored] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
+        assert!(error.report().contains("`publish_timeout`"), "{}", error.report());
+    }
+    // A call later it may be there.
+    proxy.heal().await;
+    eventually(SOON, async || client.fetch(std::slice::from_ref(&id)).await.is_ok()).await;
+}

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use celeriac_amqp::{AmqpConfig, AmqpStore};
 use celeriac_backend::{ResultBackend, Watch};
-use celeriac_core::{ContentType, Payload, RoutingKey, StoreResult, TaskId, TaskMeta, TaskState};
+use celeriac_core::{ContentType, ErrorKind, Payload, RoutingKey, StoreResult, TaskId, TaskMeta, TaskState};
 use celeriac_testkit::backend::BackendHarness;
 use celeriac_testkit::server::{RabbitServer, Vhost};
 use lapin::{Channel, Connection, ConnectionProperties};
