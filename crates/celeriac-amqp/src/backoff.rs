@@ -4,6 +4,8 @@ use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(2);
+/// What lasted so long is no sign that the next will not.
+const GOOD: Duration = Duration::from_secs(2);
 
 /// Grows with each failure, up to 2 seconds, and differs from one process to the next: all of them lose their server at once.
 #[derive(Debug, Default)]
@@ -19,6 +21,13 @@ impl Backoff {
         match failures.checked_sub(1) {
             None => Duration::ZERO,
             Some(doublings) => SHORTEST.saturating_mul(1 << doublings.min(16)).min(LONGEST).mul_f64(fastrand::f64()),
+        }
+    }
+
+    /// Begins anew if what failed now had lasted for long.
+    pub(crate) fn lasted(&mut self, time: Duration) {
+        if time > GOOD {
+            *self = Self::default();
         }
     }
 
@@ -43,5 +52,14 @@ mod tests {
             let most = SHORTEST.saturating_mul(1 << failure.min(16)).min(LONGEST);
             assert!(backoff.next() <= most);
         }
+    }
+    #[test]
+    fn only_what_lasted_lets_it_begin_anew() {
+        let mut backoff = Backoff::default();
+        backoff.next();
+        backoff.lasted(GOOD);
+        assert_eq!(backoff.failures, 1);
+        backoff.lasted(GOOD + Duration::from_millis(1));
+        assert_eq!(backoff.next(), Duration::ZERO);
     }
 }

@@ -215,7 +215,8 @@ impl Receiver {
             match opened {
                 Ok((live, channel, consumer)) => {
                     self.progress.send_replace(Progress::Ready);
-                    (backoff, was_ready) = (Backoff::default(), true);
+                    was_ready = true;
+                    let begun = Instant::now();
                     // CANCEL SAFETY: what is not acknowledged comes again, should this go on.
                     tokio::select! {
                         () = self.ended.cancelled() => return self.delete(&channel).await,
@@ -223,6 +224,8 @@ impl Receiver {
                         () = live.lost.cancelled() => {}
                         () = self.receive(&channel, consumer) => {}
                     }
+                    // Who deletes the queue may do so again and again.
+                    backoff.lasted(begun.elapsed());
                 }
                 Err(Fault::Broken(error)) => tracing::debug!(error = %error.report(), "results cannot be received"),
                 Err(fault) => {

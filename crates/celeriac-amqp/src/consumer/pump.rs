@@ -37,8 +37,6 @@ const RECEIVE: &str = "receive";
 const AT_ONCE: usize = 512;
 /// A message that comes so much too early is parked again; one that is nearer is held.
 const NEAR: Duration = Duration::from_secs(2);
-/// A channel that lasted so long is no sign that the next will not.
-const GOOD: Duration = Duration::from_secs(2);
 
 pub(crate) struct Pump {
     inner: Arc<Inner>,
@@ -99,9 +97,7 @@ impl Pump {
                 Fault::Refused(error) => return self.fail(error),
             };
             tracing::debug!(error = %error.report(), queues = ?self.shared.queues, "a channel is lost; consuming again");
-            if begun.elapsed() > GOOD {
-                backoff = Backoff::default();
-            }
+            backoff.lasted(begun.elapsed());
             // CANCEL SAFETY: all only wait.
             tokio::select! {
                 () = backoff.wait() => {}
