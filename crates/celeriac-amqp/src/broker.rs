@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use celeriac_broker::{Broker, Capabilities, ConsumeOptions, Consumer, Outgoing, QueueSpec};
 use celeriac_core::{Error, QueueName, Result};
+use tokio::time::Instant;
 
 use crate::config::QueueType;
 use crate::consumer::AmqpConsumer;
@@ -64,8 +65,9 @@ impl Broker for AmqpBroker {
 
     async fn publish(&self, batch: Vec<Outgoing>) -> Result<()> {
         self.inner.check_open(Half::Broker, "publish")?;
+        let end = Instant::now() + self.inner.config.publish_timeout;
         self.inner.replies.expect("publish", &batch).await?;
-        self.inner.publisher.publish("publish", batch).await
+        self.inner.publisher.publish_until(end, "publish", batch).await
     }
 
     async fn consume(&self, options: ConsumeOptions) -> Result<Box<dyn Consumer>> {

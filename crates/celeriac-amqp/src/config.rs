@@ -283,7 +283,7 @@ impl AmqpConfig {
     }
 
     /// How long publishing may take until RabbitMQ has confirmed, also where the connection is lost meanwhile or RabbitMQ takes nothing
-    /// because it is short of memory or disk. Default 30 seconds.
+    /// because it is short of memory or disk. Default 30 seconds. An app has a shorter limit of its own for what it sends.
     #[must_use]
     pub fn publish_timeout(mut self, timeout: Duration) -> Self {
         self.publish_timeout = timeout;

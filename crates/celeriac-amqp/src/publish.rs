@@ -15,7 +15,7 @@ use celeriac_core::{Clock, Error, ErrorKind, Result, RoutingKey, SystemClock};
 use lapin::options::ConfirmSelectOptions;
 use lapin::{BasicProperties, Channel};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::AmqpConfig;
 use crate::error::Fault;
@@ -67,8 +67,21 @@ impl Publisher {
     /// # Errors
     /// As [`Broker::publish`](celeriac_broker::Broker::publish) has them.
     pub(crate) async fn publish(&self, operation: &'static str, batch: Vec<Outgoing>) -> Result<()> {
+        self.publish_until(Instant::now() + self.shared.config.publish_timeout, operation, batch).await
+    }
+
+    /// Publishes `batch`, of a call to which `publish_timeout` leaves time until then.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`].
+    pub(crate) async fn publish_until(
+        &self,
+        end: Instant,
+        operation: &'static str,
+        batch: Vec<Outgoing>,
+    ) -> Result<()> {
         let letters = self.letters(operation, batch)?;
-        self.in_time(operation, letters).await
+        self.in_time(end, operation, letters).await
     }
 
     /// Publishes `batch`, however long there is no connection, or the server takes no messages: until the store is closed.
@@ -85,7 +98,8 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::publish`], save that a queue that is not there is none.
     pub(crate) async fn reply(&self, replies: Vec<(RoutingKey, BasicProperties, Bytes)>) -> Result<()> {
-        self.in_time("store", replies.into_iter().map(Letter::reply).collect()).await
+        let end = Instant::now() + self.shared.config.publish_timeout;
+        self.in_time(end, "store", replies.into_iter().map(Letter::reply).collect()).await
     }
 
     fn letters(&self, operation: &'static str, batch: Vec<Outgoing>) -> Result<Vec<Letter>> {
@@ -98,8 +112,8 @@ impl Publisher {
         Ok(batch.into_iter().map(|outgoing| Letter::new(outgoing, now)).collect())
     }
 
-    async fn in_time(&self, operation: &'static str, letters: Vec<Letter>) -> Result<()> {
-        if let Ok(done) = timeout(self.shared.config.publish_timeout, self.shared.accept(operation, letters)).await {
+    async fn in_time(&self, end: Instant, operation: &'static str, letters: Vec<Letter>) -> Result<()> {
+        if let Ok(done) = timeout_at(end, self.shared.accept(operation, letters)).await {
             return done.unwrap_or_else(|_| Err(abandoned(operation)));
         }
         self.shared.lock().waiting.retain(|call| !call.outcome.is_closed());

@@ -181,7 +181,8 @@ impl AppBuilder {
         self
     }
 
-    /// Sets how long publishing may take before it fails. Default: 10 s.
+    /// Sets how long sending may take before it fails. Default: 10 s. A broker with a limit of its own, as RabbitMQ with `publish_timeout` in its
+    /// URL, ends it sooner where that one is shorter.
     pub fn publish_timeout(mut self, limit: Duration) -> Self {
         self.config.publish_timeout = Some(limit);
         self
