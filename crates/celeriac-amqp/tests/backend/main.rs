@@ -16,7 +16,7 @@ use celeriac_amqp::{AmqpConfig, AmqpStore};
 use celeriac_backend::{ResultBackend, Watch};
 use celeriac_core::{ContentType, ErrorKind, Payload, RoutingKey, StoreResult, TaskId, TaskMeta, TaskState};
 use celeriac_testkit::backend::BackendHarness;
-use celeriac_testkit::server::{RabbitServer, Vhost};
+use celeriac_testkit::server::{ClientCertificate, RabbitBuilder, RabbitServer, Vhost};
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::time::timeout;
 
@@ -74,19 +74,48 @@ fn json(meta: &TaskMeta) -> serde_json::Value {
     meta.result.as_ref().map_or(serde_json::Value::Null, |payload| serde_json::from_slice(&payload.data).unwrap())
 }
 
-struct Rpc;
+/// How to reach the server.
+type Way = fn(&RabbitServer) -> AmqpConfig;
+
+struct Rpc {
+    way: Way,
+    builder: RabbitBuilder,
+}
 
 #[async_trait]
 impl BackendHarness for Rpc {
     async fn open(&self) -> Arc<dyn ResultBackend> {
-        backend(&server().await.url()).await
+        let server = self.builder.clone().shared().await;
+        AmqpStore::open((self.way)(server)).await.unwrap().backend()
     }
 
     async fn reopen(&self) -> Option<Arc<dyn ResultBackend>> {
-        Some(backend(&server().await.url()).await)
+        Some(self.open().await)
     }
 }
 
 mod conformance {
-    celeriac_testkit::backend_conformance!(|| super::Rpc);
+    use super::*;
+
+    celeriac_testkit::backend_conformance!(|| Rpc {
+        way: |server| AmqpConfig::from_url(&server.url()).unwrap(),
+        builder: RabbitServer::builder(),
+    });
+}
+
+#[cfg(feature = "tls")]
+mod conformance_by_tls {
+    use super::*;
+
+    celeriac_testkit::backend_conformance!(|| Rpc {
+        way: |server| {
+            let files = server.certificates();
+            let pem = |path: &std::path::Path| std::fs::read(path).unwrap();
+            AmqpConfig::from_url(&server.tls_url())
+                .unwrap()
+                .ca_certificate_pem(pem(&files.ca))
+                .client_certificate_pem(pem(&files.client), pem(&files.client_key))
+        },
+        builder: RabbitServer::builder().tls(ClientCertificate::Required),
+    });
 }
