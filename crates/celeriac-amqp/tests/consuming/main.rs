@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first error")]
 
 mod cost;
+mod failover;
 mod long;
 mod losses;
 mod prefetch;
