@@ -24,6 +24,10 @@ impl RedisBroker {
         let settler = Arc::new(Settler::new(Arc::clone(&inner)));
         Self { inner, settler }
     }
+
+    pub(crate) fn settler(&self) -> &Arc<Settler> {
+        &self.settler
+    }
 }
 
 impl std::fmt::Debug for RedisBroker {

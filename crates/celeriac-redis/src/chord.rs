@@ -44,6 +44,8 @@ const DONE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct Chords {
     inner: Arc<Inner>,
+    /// Dropped with the last clone.
+    used: Arc<()>,
 }
 
 /// One part of a chord: how a task of its header ended.
@@ -138,7 +140,11 @@ impl Claim {
 
 impl Chords {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        Self { inner, used: Arc::default() }
+    }
+
+    pub(crate) fn used(&self) -> &Arc<()> {
+        &self.used
     }
 
     /// The group that was saved under `id`, if any: its members, and theirs.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
@@ -28,7 +28,8 @@ use crate::wire::json;
 
 /// An open Redis database: a broker and a result backend in one. Clones share it.
 ///
-/// It is closed when both its broker and its backend are closed, or the last handle, consumer and delivery is dropped.
+/// It is closed when its broker and its backend are closed, save what was not asked for or was dropped before; or when the last handle,
+/// consumer and delivery is dropped.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
     inner: Arc<Inner>,
@@ -59,7 +60,7 @@ impl RedisStore {
             closing: CancellationToken::new(),
             taking: watch::Sender::new(0),
             closed: AtomicU8::new(0),
-            handed_out: AtomicU8::new(0),
+            users: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -67,22 +68,26 @@ impl RedisStore {
     /// The broker.
     #[must_use]
     pub fn broker(&self) -> Arc<dyn Broker> {
-        self.inner.hand_out(Half::Broker);
-        Arc::new(RedisBroker::new(Arc::clone(&self.inner)))
+        let broker = RedisBroker::new(Arc::clone(&self.inner));
+        // Consumers and deliveries have it too.
+        self.inner.hand_out(Half::Broker, broker.settler());
+        Arc::new(broker)
     }
 
     /// The result backend: on the same store as the broker, so that a task's completion is one transition.
     #[must_use]
     pub fn backend(&self) -> Arc<dyn ResultBackend> {
-        self.inner.hand_out(Half::Backend);
-        Arc::new(RedisBackend::new(Arc::clone(&self.inner)))
+        let backend = Arc::new(RedisBackend::new(Arc::clone(&self.inner)));
+        self.inner.hand_out(Half::Backend, &backend);
+        backend
     }
 
     /// The groups and chords, which are closed with the result backend.
     #[must_use]
     pub fn chords(&self) -> Chords {
-        self.inner.hand_out(Half::Backend);
-        Chords::new(Arc::clone(&self.inner))
+        let chords = Chords::new(Arc::clone(&self.inner));
+        self.inner.hand_out(Half::Backend, chords.used());
+        chords
     }
 
     /// Closes the broker and the backend: hands back what is held, and disconnects.
@@ -207,12 +212,23 @@ pub(crate) struct Inner {
     taking: watch::Sender<usize>,
     /// The halves that were closed.
     closed: AtomicU8,
-    handed_out: AtomicU8,
+    /// Who uses which half, until they are dropped.
+    users: Mutex<Vec<(Half, User)>>,
 }
 
+type User = Weak<dyn Send + Sync>;
+
 impl Inner {
-    fn hand_out(&self, half: Half) {
-        self.handed_out.fetch_or(half as u8, Ordering::SeqCst);
+    fn hand_out<T: Send + Sync + 'static>(&self, half: Half, user: &Arc<T>) {
+        let user: Weak<T> = Arc::downgrade(user);
+        self.users().push((half, user));
+    }
+
+    /// Those that are not dropped.
+    fn users(&self) -> MutexGuard<'_, Vec<(Half, User)>> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.retain(|(_, user)| user.strong_count() > 0);
+        users
     }
 
     pub(crate) fn is_closed(&self, half: Half) -> bool {
@@ -259,10 +275,23 @@ impl Inner {
         }
     }
 
-    /// Closes `half`, and with the last half the connections.
+    /// Closes `half`, and with the last one that is used the connections.
     pub(crate) async fn close(&self, half: Half) -> Result<()> {
+        let outcome = self.end(half).await;
+        let used = self.users().iter().any(|(half, _)| !self.is_closed(*half));
+        if !used {
+            for half in [Half::Broker, Half::Backend] {
+                // Nobody holds anything of a half that nobody uses.
+                let _ = self.end(half).await;
+            }
+            self.link.close();
+            self.hub.close();
+        }
+        outcome
+    }
+
+    async fn end(&self, half: Half) -> Result<()> {
         let before = self.closed.fetch_or(half as u8, Ordering::SeqCst);
-        let mut outcome = Ok(());
         if matches!(half, Half::Backend) {
             self.watches.close();
         }
@@ -275,17 +304,11 @@ impl Inner {
             if let Some(keeper) = keeper {
                 let (sender, stopped) = oneshot::channel();
                 if keeper.send(Order::Stop(Some(sender))).is_ok() {
-                    outcome = stopped.await.unwrap_or_else(|_| Err(not_handed_back()));
+                    return stopped.await.unwrap_or_else(|_| Err(not_handed_back()));
                 }
             }
         }
-        let left = self.handed_out.load(Ordering::SeqCst) & !self.closed.load(Ordering::SeqCst);
-        if left == 0 {
-            self.closed.store(Half::Broker as u8 | Half::Backend as u8, Ordering::SeqCst);
-            self.link.close();
-            self.hub.close();
-        }
-        outcome
+        Ok(())
     }
 }
 

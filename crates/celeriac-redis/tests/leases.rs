@@ -10,6 +10,7 @@ use celeriac_core::Timestamp;
 use celeriac_redis::{RedisConfig, RedisStore};
 use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::RedisServer;
+use celeriac_testkit::{PATIENCE, eventually};
 use common::*;
 use futures_util::FutureExt as _;
 
@@ -355,4 +356,20 @@ async fn what_a_handle_held_that_is_dropped_unclosed_goes_back_at_once() {
     until(&server, &["LLEN", "jobs"], "3").await;
     until(&server, &["HLEN", "unacked"], "0").await;
     until(&server, &["ZCARD", "_celeriac.workers"], "0").await;
+}
+
+#[tokio::test]
+async fn with_the_half_that_is_left_the_connections_are_closed() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let connected = async || ask(&server, &["CLIENT", "LIST"]).await.contains("name=celeriac");
+    let store = open(config(&server)).await;
+    let broker = store.broker();
+    drop((store.backend(), store.chords()));
+    publish(&store, &jobs, &["a"]).await;
+    let mut consumer = consumer(&store, &jobs).await;
+    let held = one(&mut consumer).await;
+    assert!(connected().await);
+    broker.close().await.unwrap();
+    eventually(PATIENCE, async || !connected().await).await;
+    drop((store, broker, consumer, held));
 }
