@@ -1,14 +1,16 @@
 //! Looks at the frames that come in before the driver reads them.
 //!
 //! The driver reads a table within a table by calling itself, as deep as the sender likes: headers that nest some thousand times overflow its
-//! thread's stack, and that ends the whole process. And a name that is no UTF-8 makes it give the connection up, upon which the server delivers
-//! the same message again. Anyone who may publish could stop every worker with one message. So what the driver cannot read is left out of
-//! a message's properties here.
+//! thread's stack, and that ends the whole process. And a name or a routing key that is no UTF-8 makes it give the connection up, upon which the
+//! server delivers the same message again. Anyone who may publish could stop every worker with one message. So what the driver cannot read is left
+//! out of a message's properties here, and replaced in its exchange and routing key.
 
+mod methods;
 mod properties;
 
 use std::io;
 
+use self::methods::mend;
 use self::properties::cleaned;
 use crate::error::Stranger;
 
@@ -20,8 +22,8 @@ const HEAD: usize = 7;
 const METHOD: u8 = 1;
 const CONTENT_HEADER: u8 = 2;
 
-/// No headers are larger than any frame may be that a connection is configured for.
-const LONGEST_HEADER: usize = 2 * 1024 * 1024;
+/// No frame is larger than this that a connection may be configured for.
+const LONGEST: usize = 2 * 1024 * 1024;
 
 /// What has come in and is not passed on yet.
 #[derive(Default)]
@@ -76,10 +78,12 @@ impl Guard {
             let Some((kind, length)) = head(&self.bytes[self.ready..self.end]) else { break };
             // With its mark.
             let whole = HEAD + length + 1;
-            if kind != CONTENT_HEADER || whole > LONGEST_HEADER {
+            if !matches!(kind, METHOD | CONTENT_HEADER) || whole > LONGEST {
                 self.passing = whole;
             } else if left < whole {
                 break;
+            } else if kind == METHOD {
+                self.look_at_method(whole);
             } else {
                 self.look(whole);
             }
@@ -99,6 +103,16 @@ impl Guard {
                 Err(io::Error::new(io::ErrorKind::InvalidData, stranger))
             }
         }
+    }
+
+    /// Looks at a method, which is the next `whole` bytes.
+    fn look_at_method(&mut self, whole: usize) {
+        if mend(&mut self.bytes[self.ready + HEAD..self.ready + whole - 1]) {
+            tracing::warn!(
+                "an exchange, routing key or reason has come that is no UTF-8; it is shown with `?` for what cannot be read"
+            );
+        }
+        self.ready += whole;
     }
 
     /// Looks at the properties of a message, which are the next `whole` bytes.

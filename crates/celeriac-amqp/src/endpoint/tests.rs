@@ -194,7 +194,10 @@ mod tls {
 mod hostile {
     use celeriac_testkit::server::RabbitServer;
     use futures_util::StreamExt as _;
-    use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+    use lapin::options::{
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    };
     use lapin::types::{AMQPValue, FieldTable};
     use lapin::{BasicProperties, Event};
 
@@ -219,23 +222,31 @@ mod hostile {
         server.resume();
     }
 
-    /// What comes of a text `name` when its type on the wire is changed to that of a list: one whose items are the text's bytes.
-    async fn retyping(server: std::net::SocketAddr, name: &'static str) -> u16 {
+    /// A way to the server on which some bytes are replaced wherever they are sent, by as many.
+    async fn replacing(server: std::net::SocketAddr, from: Vec<u8>, to: Vec<u8>) -> u16 {
+        assert_eq!(from.len(), to.len());
         peer(move |client| async move {
             let (mut from_client, mut to_client) = client.into_split();
             let (mut from_server, mut to_server) = TcpStream::connect(server).await.unwrap().into_split();
             tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-            let text = [&[u8::try_from(name.len()).unwrap()], name.as_bytes(), b"S"].concat();
             let (mut buffer, mut sent) = (Vec::new(), 0);
             while from_client.read_buf(&mut buffer).await.unwrap() > 0 {
-                if let Some(at) = buffer.windows(text.len()).position(|bytes| bytes == text) {
-                    buffer[at + text.len() - 1] = b'A';
+                while let Some(at) = buffer.windows(from.len()).position(|bytes| bytes == from) {
+                    buffer[at..at + to.len()].copy_from_slice(&to);
                 }
                 to_server.write_all(&buffer[sent..]).await.unwrap();
                 sent = buffer.len();
             }
         })
         .await
+    }
+
+    fn config_of(port: u16) -> AmqpConfig {
+        config(&format!("amqp://127.0.0.1:{port}")).connect_timeout(Duration::from_secs(60))
+    }
+
+    async fn connect(port: u16) -> lapin::Connection {
+        Endpoint::new(config_of(port)).unwrap().connect("open", "sends").await.unwrap()
     }
 
     fn nested(depth: u32) -> Vec<u8> {
@@ -245,9 +256,9 @@ mod hostile {
     #[tokio::test]
     async fn a_message_that_would_end_the_process_comes_without_the_header_that_would() {
         let server = RabbitServer::start().await;
-        let config = |port: u16| config(&format!("amqp://127.0.0.1:{port}")).connect_timeout(Duration::from_secs(60));
-        let connect = async |port| Endpoint::new(config(port)).unwrap().connect("open", "sends").await.unwrap();
-        let sender = connect(retyping(server.address(), "deep").await).await;
+        // A text's type becomes that of a list, whose items are the text's bytes.
+        let way = replacing(server.address(), b"\x04deepS".to_vec(), b"\x04deepA".to_vec()).await;
+        let sender = connect(way).await;
         let channel = sender.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         channel.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
@@ -268,5 +279,54 @@ mod hostile {
         for connection in [sender, receiver] {
             connection.close(200, "".into()).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_routing_key_that_is_no_text_comes_and_ends_no_connection() {
+        let server = RabbitServer::start().await;
+        let sender = connect(replacing(server.address(), b"k\xc3\xa4s".to_vec(), b"k\xff\xfes".to_vec()).await).await;
+        let channel = sender.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        channel.queue_declare("q".into(), QueueDeclareOptions::default(), FieldTable::default()).await.unwrap();
+        let bind = QueueBindOptions::default();
+        channel.queue_bind("q".into(), "amq.topic".into(), "#".into(), bind, FieldTable::default()).await.unwrap();
+        let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let publish = async |exchange: &str| {
+            let sent =
+                channel.basic_publish(exchange.into(), "käs".into(), mandatory, b"body", BasicProperties::default());
+            sent.await.unwrap().await.unwrap().take_message()
+        };
+        assert!(publish("amq.topic").await.is_none() && publish("amq.topic").await.is_none());
+        let returned = publish("amq.direct").await.unwrap();
+        assert_eq!(returned.delivery.routing_key.as_str(), "k??s");
+
+        let receiver = connect(server.port()).await;
+        let channel = receiver.create_channel().await.unwrap();
+        let got = channel.basic_get("q".into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let mut consumer = channel.basic_consume("q".into(), "tag".into(), options, arguments).await.unwrap();
+        let came = consumer.next().await.unwrap().unwrap();
+        for (key, body) in [(&got.routing_key, &got.data), (&came.routing_key, &came.data)] {
+            assert_eq!((key.as_str(), body.as_slice()), ("k??s", &b"body"[..]));
+        }
+        assert!(sender.status().connected() && receiver.status().connected());
+        for connection in [sender, receiver] {
+            connection.close(200, "".into()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reason_that_is_cut_off_within_a_character_ends_no_connection() {
+        let server = RabbitServer::start().await;
+        let connection = connect(server.port()).await;
+        // The reason begins with ASCII, whose length is not known here: one of these is cut in a character.
+        for name in ["ä".repeat(120), "a".to_owned() + &"ä".repeat(119)] {
+            let channel = connection.create_channel().await.unwrap();
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let error = channel.queue_declare(name.as_str().into(), passive, FieldTable::default()).await.unwrap_err();
+            assert!(matches!(fault("declare", &error), Fault::Closed { code: 404, .. }), "{error}");
+        }
+        assert!(connection.status().connected());
+        connection.close(200, "".into()).await.unwrap();
     }
 }

@@ -130,6 +130,43 @@ fn a_message_that_is_cleaned_leaves_its_neighbours_alone() {
     }
 }
 
+/// A method of that class and number, with these arguments.
+fn method(class: u8, number: u8, arguments: &[&[u8]]) -> Vec<u8> {
+    frame(METHOD, &[&[0, class, 0, number], &*arguments.concat()].concat())
+}
+
+#[test]
+fn names_that_are_no_text_are_replaced_by_text_of_the_same_length() {
+    let short = |text: &[u8]| [&[u8::try_from(text.len()).unwrap()], text].concat();
+    let [tag, bad, shown] = [&b"t"[..], b"\xffk\xed\xa0\x80\xc3\xa4\xc3", "?k???ä?".as_bytes()].map(short);
+    let said = |text: &[u8]| {
+        let deliver = method(60, 60, &[&tag, &[0xff; 9], text, text]);
+        let got = method(60, 71, &[&[0xff; 9], text, text, &[0xff; 4]]);
+        let returned = method(60, 50, &[&[0xff; 2], &tag, text, text]);
+        let closed = [(10, 50), (20, 40)].map(|(class, number)| method(class, number, &[&[0xff; 2], text, &[0xff; 4]]));
+        [deliver, got, returned, closed.concat()].concat()
+    };
+    for pieces in [&[1][..], &[5, 300], &[64 * 1024]] {
+        assert!(passed(&said(&bad), pieces) == said(&shown), "{pieces:?}");
+        assert!(passed(&said(&shown), pieces) == said(&shown), "{pieces:?}");
+    }
+}
+
+#[test]
+fn other_methods_and_those_that_end_too_early_pass_unchanged() {
+    let frames = [
+        method(60, 60, &[]),
+        method(60, 60, &[b"\x05\xff"]),
+        method(60, 71, &[&[0xff; 9], b"\x09\xff"]),
+        method(50, 11, &[b"\x01\xff"]),
+        frame(METHOD, b"\0\x3c"),
+        frame(METHOD, b""),
+    ];
+    for frame in frames {
+        assert!(passed(&frame, &[3]) == frame, "{frame:?}");
+    }
+}
+
 #[test]
 fn a_stranger_is_known_by_its_first_byte() {
     let meet = |bytes: &[u8]| {
