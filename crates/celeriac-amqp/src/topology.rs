@@ -4,6 +4,7 @@
 //! for good, to be made again in the same way.
 
 mod declaration;
+mod delayed;
 mod levels;
 mod refusal;
 mod step;
@@ -11,6 +12,7 @@ mod step;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use celeriac_broker::{Binding, Destination, ExchangeKind, QueueSpec, topic_matches};
 use celeriac_core::{Error, ErrorKind, ExchangeName, QueueName, Result, RoutingKey};
@@ -20,7 +22,7 @@ use lapin::types::FieldTable;
 
 use crate::backoff::Backoff;
 use crate::config::AmqpConfig;
-use crate::delay::{DELIVERY, Exit, inlet, pattern};
+use crate::delay::inlet;
 use crate::error::{Fault, fault};
 use crate::link::{Link, Live, lost};
 use step::Step;
@@ -32,7 +34,14 @@ pub(crate) struct Topology {
     sending: Link,
     receiving: Link,
     known: Mutex<Known>,
-    specs: Mutex<HashMap<QueueName, Arc<QueueSpec>>>,
+    declared: Mutex<Declared>,
+}
+
+/// What was declared here.
+#[derive(Debug, Default)]
+struct Declared {
+    queues: HashMap<QueueName, Arc<QueueSpec>>,
+    kinds: HashMap<ExchangeName, ExchangeKind>,
 }
 
 /// What is there, as far as it was seen by one connection.
@@ -43,14 +52,14 @@ struct Known {
     exchanges: HashSet<ExchangeName>,
     /// The levels of the delay.
     levels: bool,
-    /// Where messages that were delayed find their way.
-    exits: HashSet<Destination>,
+    /// When it was seen last that no queue can be bound to the exchange that the delay comes out of.
+    undelayed: Option<Instant>,
 }
 
 impl Topology {
     /// Declares by way of `sending`; while RabbitMQ reads nothing from that, because it is short of memory or disk, by way of `receiving`.
     pub(crate) fn new(config: AmqpConfig, sending: Link, receiving: Link) -> Self {
-        Self { config, sending, receiving, known: Mutex::default(), specs: Mutex::default() }
+        Self { config, sending, receiving, known: Mutex::default(), declared: Mutex::default() }
     }
 
     /// Declares a queue, its exchanges and bindings, and remembers them.
@@ -61,11 +70,9 @@ impl Topology {
     /// # Errors
     /// As [`Broker::declare`](celeriac_broker::Broker::declare) has them.
     pub(crate) async fn declare(&self, spec: &QueueSpec) -> Result<()> {
-        let steps = self.steps(spec)?;
         self.in_time(DECLARE, async {
-            self.ask(DECLARE, &steps).await.map_err(refusal::explained)?;
-            self.declared(spec);
-            self.specs().insert(spec.name.clone(), Arc::new(spec.clone()));
+            self.make(DECLARE, spec).await.map_err(refusal::explained)?;
+            self.declared().add(spec);
             if declaration::is_quorum(&self.config, spec) {
                 self.open_to_python(spec).await?;
             }
@@ -74,18 +81,18 @@ impl Topology {
         .await
     }
 
-    fn steps(&self, spec: &QueueSpec) -> Result<Vec<Step>> {
-        let mut steps = declaration::steps(&self.config, spec)?;
+    /// Makes a queue, its exchanges and bindings, as far as they are not there.
+    async fn make(&self, operation: &'static str, spec: &QueueSpec) -> std::result::Result<(), Fault> {
+        let mut steps = declaration::steps(&self.config, spec).map_err(Fault::Refused)?;
         steps.append(&mut inlets(spec));
-        Ok(steps)
-    }
-
-    fn declared(&self, spec: &QueueSpec) {
-        let mut known = self.known();
-        known.queues.insert(spec.name.clone());
-        known.exchanges.extend(spec.bindings.iter().map(|binding| binding.exchange.name.clone()));
-        // A queue that was made anew has none.
-        known.exits.clear();
+        self.ask(operation, &steps).await?;
+        {
+            let mut known = self.known();
+            known.queues.insert(spec.name.clone());
+            known.exchanges.extend(spec.bindings.iter().map(|binding| binding.exchange.name.clone()));
+        }
+        self.lead_back(operation, spec).await;
+        Ok(())
     }
 
     /// Sees to it that a queue is there: as it is, or made as it was declared, or as Celery makes a queue that nobody has declared.
@@ -103,12 +110,12 @@ impl Topology {
         let find = [Step::FindQueue { name: queue.as_str().into() }];
         let mut found = self.ask(operation, &find).await;
         if let Err(Fault::Closed { code: 404, .. }) = found {
-            let spec = self.specs().get(queue).cloned();
+            let spec = self.declared().queues.get(queue).cloned();
             let spec = spec.unwrap_or_else(|| Arc::new(QueueSpec::direct(queue.clone())));
-            found = match self.ask(operation, &self.steps(&spec).map_err(Fault::Refused)?).await {
+            found = match self.make(operation, &spec).await {
                 // Somebody else made it, and otherwise, meanwhile.
                 Err(Fault::Closed { code: 406, .. }) => self.ask(operation, &find).await,
-                made => made,
+                made => made.map(|()| Vec::new()),
             };
         }
         found?;
@@ -118,7 +125,7 @@ impl Topology {
 
     /// Where a queue sends what is rejected, as far as its declaration says so: the exchange, and the key if it is another.
     pub(crate) fn dead_letters(&self, queue: &QueueName) -> Option<(ExchangeName, Option<RoutingKey>)> {
-        let spec = self.specs().get(queue).cloned()?;
+        let spec = self.declared().queues.get(queue).cloned()?;
         let exchange = spec.arguments.get("x-dead-letter-exchange")?.as_str()?.parse().ok()?;
         let key = spec.arguments.get("x-dead-letter-routing-key").and_then(|key| key.as_str()?.parse().ok());
         Some((exchange, key))
@@ -126,23 +133,17 @@ impl Topology {
 
     /// The server says that a queue is gone, or does not lead messages to it.
     pub(crate) fn forget_queue(&self, queue: &QueueName) {
-        let mut known = self.known();
-        known.queues.remove(queue);
-        known.exits.clear();
+        self.known().queues.remove(queue);
     }
 
     /// The server says that an exchange is gone.
     pub(crate) fn forget_exchange(&self, exchange: &ExchangeName) {
-        let mut known = self.known();
-        known.exchanges.remove(exchange);
-        known.exits.clear();
+        self.known().exchanges.remove(exchange);
     }
 
     /// The server says that the delay is gone, or leads nowhere.
     pub(crate) fn forget_delay(&self) {
-        let mut known = self.known();
-        known.levels = false;
-        known.exits.clear();
+        self.known().levels = false;
     }
 
     /// How many messages wait in `queue`; 0 if there is none.
@@ -202,13 +203,35 @@ impl Topology {
                     return Err(Error::new(ErrorKind::NotFound, operation, why).with_source(error.report()));
                 }
                 for spec in specs {
-                    self.ask(operation, &self.steps(&spec)?).await.map_err(refusal::explained)?;
+                    self.make(operation, &spec).await.map_err(refusal::explained)?;
                 }
             }
             Err(fault) => return Err(fault.into_error()),
         }
         self.known().exchanges.insert(exchange.clone());
         Ok(())
+    }
+
+    /// Makes again what leads messages to `destination`, as far as it was declared here: the server has seen that some of it is gone.
+    ///
+    /// # Errors
+    /// As [`Topology::ensure`].
+    pub(crate) async fn remake(&self, operation: &'static str, destination: &Destination) -> Result<()> {
+        let Destination { exchange, routing_key } = destination;
+        if exchange.is_empty()
+            && let Ok(queue) = QueueName::new(routing_key.as_str().to_owned())
+        {
+            self.forget_queue(&queue);
+        }
+        for spec in self.specs_for(destination) {
+            self.make(operation, &spec).await.map_err(refusal::explained)?;
+        }
+        self.ensure(operation, destination).await
+    }
+
+    /// Whether a queue that was declared here gets what is sent to `destination`.
+    pub(crate) fn is_declared(&self, destination: &Destination) -> bool {
+        !self.specs_for(destination).is_empty()
     }
 
     /// Whether a message may find no queue at the exchange and be none the worse for it.
@@ -218,117 +241,7 @@ impl Topology {
 
     /// The kind of an exchange that was declared here. The server does not tell that of others.
     pub(crate) fn kind(&self, exchange: &ExchangeName) -> Option<ExchangeKind> {
-        let specs = self.specs();
-        let mut exchanges = specs.values().flat_map(|spec| &spec.bindings).map(|binding| &binding.exchange);
-        exchanges.find(|one| one.name == *exchange).map(|one| one.kind)
-    }
-
-    /// Sees to it that messages to `destination` that were delayed arrive: that there are the levels, and what leads on from there.
-    ///
-    /// # Errors
-    /// As [`Topology::ensure`]; and `NotFound` if it is not known which queues they are for.
-    pub(crate) async fn ensure_delayed(&self, operation: &'static str, destination: &Destination) -> Result<()> {
-        if self.known().exits.contains(destination) {
-            return Ok(());
-        }
-        self.ensure_levels(operation).await?;
-        self.ensure(operation, destination).await?;
-        let exits = self.exits(operation, destination)?;
-        self.ask(operation, &exits).await.map_err(refusal::explained)?;
-        self.known().exits.insert(destination.clone());
-        Ok(())
-    }
-
-    /// The bindings that lead what was delayed on to `destination`.
-    fn exits(&self, operation: &'static str, destination: &Destination) -> Result<Vec<Step>> {
-        let Destination { exchange, routing_key } = destination;
-        let lost = |what: &str| {
-            let why = format!(
-                "a message for exchange `{exchange}` cannot be delayed before {what} was declared here: where to lead it is not known"
-            );
-            Error::new(ErrorKind::NotFound, operation, why)
-        };
-        let kind = if exchange.is_empty() { Some(ExchangeKind::Direct) } else { self.kind(exchange) };
-        let exit =
-            kind.and_then(|kind| Exit::of(destination, kind)).ok_or_else(|| lost("a queue that is bound to it"))?;
-        let key = exit.binding().ok_or_else(|| too_long(operation, destination))?;
-        let to_queue = |queue: &str| bind(queue, DELIVERY, &key);
-        let steps: Vec<Step> = match exit {
-            Exit::Queue(queue) => vec![to_queue(queue)],
-            Exit::Exchange(exchange) => vec![bind_exchange(exchange, &key)],
-            Exit::Key(..) => {
-                let specs = self.specs_bound_to(exchange);
-                let bound = |spec: &&Arc<QueueSpec>| {
-                    spec.bindings.iter().any(|one| one.exchange.name == *exchange && one.key == *routing_key)
-                };
-                specs.iter().filter(bound).map(|spec| to_queue(&spec.name)).collect()
-            }
-            Exit::Topic(..) => {
-                let fits = |spec: &Arc<QueueSpec>| {
-                    let mut bindings = spec.bindings.iter().filter(|one| one.exchange.name == *exchange);
-                    bindings.any(|one| topic_matches(&one.key, routing_key))
-                };
-                let specs = self.specs_bound_to(exchange);
-                specs.iter().any(fits).then(|| bind_exchange(exchange, &key)).into_iter().collect()
-            }
-        };
-        if steps.is_empty() {
-            Err(lost(&format!("a queue that is bound to it for key `{routing_key}`")))
-        } else {
-            Ok(steps)
-        }
-    }
-
-    async fn ensure_levels(&self, operation: &'static str) -> Result<()> {
-        if self.known().levels {
-            return Ok(());
-        }
-        let mut steps = levels::steps(self.config.delay_queue_type);
-        loop {
-            let refused = match self.ask(operation, &steps).await {
-                Ok(_) => break,
-                Err(fault) => fault,
-            };
-            // The level is there, with queues of another type: it works as well.
-            let other = match &refused {
-                Fault::Closed { code: 406, text, .. } => refusal::queue_of(text),
-                _ => None,
-            };
-            let same = |step: &&mut Step| matches!(step, Step::Queue { name, .. } if Some(name.as_str()) == other);
-            let Some(step) = steps.iter_mut().find(same) else { return Err(refusal::explained(refused)) };
-            *step = Step::FindQueue { name: other.unwrap_or_default().into() };
-        }
-        self.known().levels = true;
-        Ok(())
-    }
-
-    /// Leads what Python's Celery delays to the exchanges that the queue is bound to, and on to it.
-    async fn open_to_python(&self, spec: &QueueSpec) -> Result<()> {
-        let mut steps = Vec::new();
-        for Binding { exchange, key, .. } in &spec.bindings {
-            if !matches!(exchange.kind, ExchangeKind::Topic | ExchangeKind::Fanout) {
-                continue;
-            }
-            if exchange.kind == ExchangeKind::Topic && key.starts_with(['*', '#']) {
-                let (queue, exchange) = (&spec.name, &exchange.name);
-                tracing::warn!(
-                    %queue, %exchange, %key,
-                    "what Python delays does not come by this key: all that anybody delays for other queues would come too"
-                );
-                continue;
-            }
-            let Some(key) = pattern(key) else { continue };
-            steps.push(bind_exchange(&exchange.name, &key));
-            if exchange.kind == ExchangeKind::Topic {
-                steps.push(bind(&spec.name, &exchange.name, &key));
-            }
-        }
-        if steps.is_empty() {
-            return Ok(());
-        }
-        self.ensure_levels(DECLARE).await?;
-        self.ask(DECLARE, &steps).await.map_err(refusal::explained)?;
-        Ok(())
+        self.declared().kinds.get(exchange).copied()
     }
 
     /// Carries out `steps` in order, on a channel of their own, because whatever is refused closes its channel. Waits for as long as there is no
@@ -379,13 +292,37 @@ impl Topology {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn specs(&self) -> MutexGuard<'_, HashMap<QueueName, Arc<QueueSpec>>> {
-        self.specs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn declared(&self) -> MutexGuard<'_, Declared> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn specs_bound_to(&self, exchange: &ExchangeName) -> Vec<Arc<QueueSpec>> {
-        let bound = |spec: &&Arc<QueueSpec>| spec.bindings.iter().any(|binding| binding.exchange.name == *exchange);
-        self.specs().values().filter(bound).cloned().collect()
+        self.declared().bound(|binding| binding.exchange.name == *exchange)
+    }
+
+    /// The queues that get what is sent to an exchange by this key; whatever its headers are, where those decide.
+    fn specs_for(&self, destination: &Destination) -> Vec<Arc<QueueSpec>> {
+        let Destination { exchange, routing_key } = destination;
+        self.declared().bound(|binding| {
+            let leads = match binding.exchange.kind {
+                ExchangeKind::Direct => binding.key == *routing_key,
+                ExchangeKind::Topic => topic_matches(&binding.key, routing_key),
+                _ => true,
+            };
+            leads && binding.exchange.name == *exchange
+        })
+    }
+}
+
+impl Declared {
+    fn add(&mut self, spec: &QueueSpec) {
+        self.kinds.extend(spec.bindings.iter().map(|binding| (binding.exchange.name.clone(), binding.exchange.kind)));
+        self.queues.insert(spec.name.clone(), Arc::new(spec.clone()));
+    }
+
+    /// The queues that have such a binding.
+    fn bound(&self, by: impl Fn(&Binding) -> bool) -> Vec<Arc<QueueSpec>> {
+        self.queues.values().filter(|spec| spec.bindings.iter().any(&by)).cloned().collect()
     }
 }
 
@@ -411,15 +348,16 @@ fn bind(queue: &str, exchange: &str, key: &str) -> Step {
     Step::Bind { queue: queue.into(), exchange: exchange.into(), key: key.into(), arguments: FieldTable::default() }
 }
 
-fn bind_exchange(exchange: &ExchangeName, key: &str) -> Step {
-    Step::BindExchange { exchange: exchange.as_str().into(), source: DELIVERY.into(), key: key.into() }
-}
-
 /// What leads messages that were delayed from topic exchanges to a queue that is bound to them.
 fn inlets(spec: &QueueSpec) -> Vec<Step> {
     let topics = spec.bindings.iter().filter(|binding| binding.exchange.kind == ExchangeKind::Topic);
     let inlets = topics.filter_map(|Binding { exchange, key, .. }| {
-        inlet(&exchange.name, key).map(|key| bind(&spec.name, &exchange.name, &key))
+        let inlet = inlet(&exchange.name, key);
+        if inlet.is_none() {
+            let (queue, exchange) = (&spec.name, &exchange.name);
+            tracing::warn!(%queue, %exchange, %key, "what is delayed does not come by this key: the names are too long");
+        }
+        inlet.map(|key| bind(&spec.name, &exchange.name, &key))
     });
     inlets.collect()
 }

@@ -1,13 +1,13 @@
 //! Some calls, published together.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use celeriac_broker::Destination;
-use celeriac_core::{Clock, Error, QueueName, SystemClock};
+use celeriac_core::{Clock, Error, SystemClock};
 use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation};
@@ -141,17 +141,19 @@ impl Round {
         for call in &mut self.calls {
             call.letters.iter_mut().filter(|letter| !letter.done).for_each(|letter| letter.set_out(now));
         }
-        let mut last: Option<(&Destination, bool)> = None;
+        // The last one, and which were led out of the delay: what comes to the same place needs no other look.
+        let (mut last, mut led) = (None, HashSet::new());
         'calls: for (index, call) in self.calls.iter().enumerate() {
             for letter in call.letters.iter().filter(|letter| !letter.done && !letter.is_reply()) {
-                let next = (&letter.destination, letter.is_delayed());
+                let (to, topology) = (&letter.destination, &shared.topology);
+                let next = (to, letter.is_delayed(), letter.returned > 0);
                 if last == Some(next) {
                     continue;
                 }
-                let ensured = if letter.is_delayed() {
-                    self.wanted(shared.topology.ensure_delayed(call.operation, &letter.destination)).await?
-                } else {
-                    self.wanted(shared.topology.ensure(call.operation, &letter.destination)).await?
+                let ensured = match next {
+                    (_, true, _) => self.wanted(topology.ensure_delayed(call.operation, to, &mut led)).await?,
+                    (_, _, true) => self.wanted(topology.remake(call.operation, to)).await?,
+                    _ => self.wanted(topology.ensure(call.operation, to)).await?,
                 };
                 match ensured {
                     Ok(()) => last = Some(next),
@@ -284,15 +286,15 @@ impl Round {
         let (operation, letter) = self.letter(place)?;
         letter.done = false;
         letter.returned += 1;
-        let Destination { exchange, routing_key } = &letter.destination;
-        if letter.is_delayed() {
+        let returns = if letter.is_delayed() {
             shared.topology.forget_delay();
-        } else if let (true, Ok(queue)) = (exchange.is_empty(), QueueName::new(routing_key.as_str().to_owned())) {
-            shared.topology.forget_queue(&queue);
+            RETURNS
+        } else if letter.destination.exchange.is_empty() {
+            RETURNS
         } else {
-            return Some(letter.unroutable(operation));
-        }
-        (letter.returned >= RETURNS).then(|| letter.unroutable(operation))
+            1
+        };
+        (letter.returned >= returns).then(|| letter.unroutable(operation))
     }
 
     /// The channel was closed, or the connection lost. Gives back the errors of those who are to blame; what else was under way is published

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use celeriac_amqp::{AmqpStore, QueueType};
-use celeriac_broker::{Destination, ExchangeKind, Outgoing, QueueSpec};
+use celeriac_broker::{ConsumeOptions, Destination, ExchangeKind, Outgoing, QueueSpec};
 use celeriac_core::{ErrorKind, Map, QueueName, Timestamp, Value};
 use celeriac_testkit::eventually;
+use celeriac_testkit::proxy::FaultProxy;
 use lapin::message::BasicGetMessage;
 use lapin::types::{AMQPValue, FieldTable};
 
@@ -51,6 +52,8 @@ async fn comes_when_it_is_due(store: &AmqpStore, other: &Other) {
     declare(store, &fanout).await;
     let red: Map = [("colour".to_owned(), Value::from("red"))].into_iter().collect();
     declare(store, &QueueSpec::unbound(queue("headers")).bound_by_headers(exchange("things"), red)).await;
+    // Making the levels takes its time.
+    publish(store, vec![delayed("first", &queue("other"), Timestamp::now() + DELAY)]).await;
     let due = Timestamp::now() + DELAY;
     let mut thing = message("by headers");
     thing.headers.set_extra("colour", "red");
@@ -236,4 +239,82 @@ async fn quorum_queues_at_topic_exchanges_are_open_to_what_python_delays() {
     let got = next(&other, "orders").await;
     assert_eq!(body(&got), "x");
     assert!(header(&got, "x-death").is_some());
+}
+
+/// Deletes what the delay consists of.
+async fn delete_delay(other: &Other) {
+    for level in 0..28 {
+        let name = format!("celery_delayed_{level}");
+        other.delete_queue(&name).await;
+        other.delete_exchange(&name).await;
+    }
+    other.delete_exchange("celery_delayed_delivery").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_delay_is_made_again_on_a_server_that_has_none() {
+    let vhost = vhost().await;
+    let other = Other::new(&vhost).await;
+    let proxy = FaultProxy::start_opaque(vhost.server().address()).await;
+    let url = vhost.url_at(proxy.address());
+    let settings = celeriac_amqp::AmqpConfig::from_url(&url).unwrap().publish_timeout(PATIENCE);
+    let store = open(settings.queue_type(QueueType::Quorum)).await;
+    let letters = QueueSpec::unbound(queue("letters")).bound_to(exchange("letters"), ExchangeKind::Direct, key("k"));
+    let news = QueueSpec::unbound(queue("news")).bound_to(exchange("news"), ExchangeKind::Fanout, key(""));
+    for spec in [&letters, &news] {
+        declare(&store, spec).await;
+    }
+    let soon = || Timestamp::now() + Duration::from_millis(1_200);
+    publish(&store, vec![delayed("0", &queue("q"), soon())]).await;
+    assert_eq!(body(&next(&other, "q").await), "0");
+    let places = || [(Destination::queue(&queue("q")), "q"), (to("letters", "k"), "letters"), (to("news", ""), "news")];
+    for (round, (to, name)) in places().into_iter().enumerate() {
+        delete_delay(&other).await;
+        for queue in ["q", "letters", "news"] {
+            other.delete_queue(queue).await;
+        }
+        // Also the way it goes when the connection is lost, as with a server that starts anew.
+        if round % 2 == 0 {
+            proxy.cut();
+        }
+        if name == "news" {
+            declare(&store, &news).await;
+        }
+        publish(&store, vec![delayed(name, to, soon())]).await;
+        assert_eq!(body(&next(&other, name).await), name);
+    }
+}
+
+#[tokio::test]
+async fn what_is_delayed_finds_a_queue_that_another_process_has_made_anew() {
+    let vhost = vhost().await;
+    let (store, second) = (open(config(&vhost)).await, open(config(&vhost)).await);
+    let other = Other::new(&vhost).await;
+    let letters = QueueSpec::unbound(queue("letters")).bound_to(exchange("letters"), ExchangeKind::Direct, key("k"));
+    declare(&store, &letters).await;
+    let both = |body: &str, delay: Duration| {
+        let due = Timestamp::now() + delay;
+        vec![delayed(body, &queue("q"), due), delayed(body, to("letters", "k"), due)]
+    };
+    publish(&store, both("under way", Duration::from_secs(6))).await;
+    for name in ["q", "letters"] {
+        other.delete_queue(name).await;
+    }
+    // One of them as it consumes it, the other as its app declares it.
+    let consumer = second.broker().consume(ConsumeOptions::new([queue("q")])).await.unwrap();
+    declare(&second, &letters).await;
+    eventually(PATIENCE, async || vhost.queue_info("q").await.is_some()).await;
+    consumer.cancel().await.unwrap();
+    publish(&store, both("later", Duration::from_millis(1_200))).await;
+    for name in ["q", "letters"] {
+        assert_eq!(other.bodies(name, 2).await, ["later", "under way"], "in {name}");
+    }
+    // As it is when nobody has made it anew.
+    for name in ["q", "letters"] {
+        other.delete_queue(name).await;
+    }
+    publish(&store, both("last", Duration::from_millis(1_200))).await;
+    for name in ["q", "letters"] {
+        assert_eq!(other.bodies(name, 1).await, ["last"], "in {name}");
+    }
 }
