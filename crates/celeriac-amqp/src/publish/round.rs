@@ -291,6 +291,9 @@ impl Round {
             RETURNS
         } else if letter.destination.exchange.is_empty() {
             RETURNS
+        } else if shared.topology.is_declared(&letter.destination) {
+            // Its queue is made again, once: what headers it needs is not known here.
+            2
         } else {
             1
         };

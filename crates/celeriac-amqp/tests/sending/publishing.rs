@@ -145,6 +145,39 @@ async fn what_somebody_deletes_is_made_again_as_it_was_declared() {
 }
 
 #[tokio::test]
+async fn a_queue_at_an_exchange_is_made_again_once_a_message_finds_none() {
+    let vhost = vhost().await;
+    let store = open(config(&vhost)).await;
+    let other = Other::new(&vhost).await;
+    let red: Map = [("colour".to_owned(), Value::from("red"))].into_iter().collect();
+    let spec = QueueSpec::unbound(queue("mine"))
+        .bound_to(exchange("letters"), ExchangeKind::Direct, key("k"))
+        .bound_to(exchange("topics"), ExchangeKind::Topic, key("a.#"))
+        .bound_by_headers(exchange("things"), red);
+    declare(&store, &spec).await;
+    let mut thing = message("things");
+    thing.headers.set_extra("colour", "red");
+    let batch = [
+        outgoing("letters", to("letters", "k")),
+        outgoing("topics", to("topics", "a.b")),
+        celeriac_broker::Outgoing::new(thing, to("things", "")),
+    ];
+    for outgoing in batch {
+        other.delete_queue("mine").await;
+        let body = String::from_utf8(outgoing.message.body.to_vec()).unwrap();
+        publish(&store, vec![outgoing]).await;
+        assert_eq!(other.bodies("mine", 1).await, [body]);
+    }
+    // No binding that was declared here is for it.
+    other.delete_queue("mine").await;
+    for (exchange, key) in [("letters", "other"), ("topics", "b")] {
+        let error = refusal(store.broker().publish(vec![outgoing("x", to(exchange, key))]).await, &[exchange]);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+    assert!(vhost.queue_info("mine").await.is_none());
+}
+
+#[tokio::test]
 async fn an_exchange_that_somebody_deletes_is_an_error_of_those_who_publish_to_it() {
     let vhost = vhost().await;
     let store = open(config(&vhost)).await;
