@@ -60,6 +60,15 @@ pub enum QueueType {
     Quorum,
 }
 
+impl QueueType {
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Classic => Self::Quorum,
+            Self::Quorum => Self::Classic,
+        }
+    }
+}
+
 /// Which of several servers is tried next, when the present one is gone: Celery's `broker_failover_strategy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]

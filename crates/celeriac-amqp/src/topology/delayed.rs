@@ -109,6 +109,7 @@ impl Topology {
             return Ok(());
         }
         let mut steps = levels::steps(self.config.delay_queue_type);
+        let mut all_alike = true;
         loop {
             let refused = match self.ask(operation, &steps).await {
                 Ok(_) => break,
@@ -121,7 +122,12 @@ impl Topology {
             };
             let same = |step: &&mut Step| matches!(step, Step::Queue { name, .. } if Some(name.as_str()) == other);
             let Some(step) = steps.iter_mut().find(same) else { return Err(refusal::explained(refused)) };
-            *step = Step::FindQueue { name: other.unwrap_or_default().into() };
+            if std::mem::take(&mut all_alike) {
+                // And so will the others be.
+                steps = levels::steps(self.config.delay_queue_type.other());
+            } else {
+                *step = Step::FindQueue { name: other.unwrap_or_default().into() };
+            }
         }
         self.known().levels = true;
         Ok(())

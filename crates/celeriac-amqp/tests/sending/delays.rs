@@ -318,3 +318,17 @@ async fn what_is_delayed_finds_a_queue_that_another_process_has_made_anew() {
         assert_eq!(other.bodies(name, 1).await, ["last"], "in {name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn levels_of_another_type_cost_one_look_and_not_one_for_each() {
+    let vhost = vhost().await;
+    let mut bytes = Vec::new();
+    for kind in [QueueType::Classic, QueueType::Quorum] {
+        let proxy = FaultProxy::start_opaque(vhost.server().address()).await;
+        let settings = celeriac_amqp::AmqpConfig::from_url(&vhost.url_at(proxy.address())).unwrap();
+        let store = open(settings.publish_timeout(PATIENCE).delay_queue_type(kind)).await;
+        publish(&store, vec![delayed("x", &queue("q"), Timestamp::now() + Duration::from_secs(60))]).await;
+        bytes.push(proxy.bytes());
+    }
+    assert!(bytes[1] < 3 * bytes[0], "{bytes:?}");
+}
