@@ -16,8 +16,10 @@ use std::time::Instant;
 
 use celeriac_broker::{Binding, Destination, ExchangeKind, QueueSpec, topic_matches};
 use celeriac_core::{Error, ErrorKind, ExchangeName, QueueName, Result, RoutingKey};
+use futures_util::FutureExt as _;
 use futures_util::future::{join_all, maybe_done};
 use futures_util::poll;
+use lapin::Channel;
 use lapin::types::FieldTable;
 
 use crate::backoff::Backoff;
@@ -256,17 +258,18 @@ impl Topology {
             let live = self.sending.live(operation).await.map_err(Fault::Refused)?;
             self.known().at(live.number);
             let resumed = !answers.is_empty();
-            let left = steps.get(answers.len()..).unwrap_or_default();
-            let asked = if live.blocked().is_some() {
+            let left = steps.get(answers.len()..).unwrap_or_default().to_vec();
+            let (mut some, asked) = if live.blocked().is_some() {
                 let live = self.receiving.live(operation).await.map_err(Fault::Refused)?;
-                carry_out(operation, &live, left, &mut answers).await
+                carry_out(operation, live, left).await
             } else {
                 // CANCEL SAFETY: what was asked may or may not have been done, and is asked again.
                 tokio::select! {
-                    asked = carry_out(operation, &live, left, &mut answers) => asked,
+                    asked = carry_out(operation, live.clone(), left) => asked,
                     () = live.until_blocked() => continue,
                 }
             };
+            answers.append(&mut some);
             match asked {
                 Ok(()) => return Ok(answers),
                 Err(Fault::Broken(error)) => {
@@ -362,17 +365,44 @@ fn inlets(spec: &QueueSpec) -> Vec<Step> {
     inlets.collect()
 }
 
-/// Sends all steps before it waits for the first answer, and adds the answers up to the first that is an error to `answers`.
+/// The answers to `steps`, up to the first that is an error.
+///
+/// They are waited for in a task of their own, whether the caller waits or not: a channel that is dropped while the server still answers on it, or
+/// opens or closes it, can cost the whole connection.
 async fn carry_out(
     operation: &'static str,
+    live: Live,
+    steps: Vec<Step>,
+) -> (Vec<u32>, std::result::Result<(), Fault>) {
+    let asking = tokio::spawn(async move {
+        let mut answers = Vec::with_capacity(steps.len());
+        let asked = match live.channel(operation).await {
+            Ok(channel) => {
+                let asked = asked(operation, &live, &channel, &steps, &mut answers).await;
+                if channel.status().connected() {
+                    // The driver waits for the server's answer, whether anybody else does or not.
+                    let _ = channel.close(200, "done".into()).now_or_never();
+                }
+                asked
+            }
+            Err(fault) => Err(fault),
+        };
+        (answers, asked)
+    });
+    asking.await.unwrap_or_else(|_| (Vec::new(), Err(lost(operation))))
+}
+
+/// Sends all steps before it waits for the first answer, and adds the answers up to the first that is an error to `answers`.
+async fn asked(
+    operation: &'static str,
     live: &Live,
+    channel: &Channel,
     steps: &[Step],
     answers: &mut Vec<u32>,
 ) -> std::result::Result<(), Fault> {
-    let channel = live.channel(operation).await?;
     let mut sent = Vec::with_capacity(steps.len());
     for step in steps {
-        let mut sending = Box::pin(maybe_done(step.carry_out(&channel)));
+        let mut sending = Box::pin(maybe_done(step.carry_out(channel)));
         // Sends it, in its turn.
         let _ = poll!(&mut sending);
         sent.push(sending);

@@ -332,3 +332,18 @@ async fn levels_of_another_type_cost_one_look_and_not_one_for_each() {
     }
     assert!(bytes[1] < 3 * bytes[0], "{bytes:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn declaring_that_is_given_up_midway_costs_no_connection() {
+    let vhost = vhost().await;
+    let proxy = FaultProxy::start_opaque(vhost.server().address()).await;
+    let settings = celeriac_amqp::AmqpConfig::from_url(&vhost.url_at(proxy.address())).unwrap();
+    let store = open(settings.publish_timeout(PATIENCE).queue_type(QueueType::Quorum)).await;
+    let news = QueueSpec::unbound(queue("news")).bound_to(exchange("news"), ExchangeKind::Fanout, key(""));
+    let (broker, begun) = (store.broker(), proxy.connections());
+    for micros in (0..40).map(|round| 500 * round) {
+        let _ = tokio::time::timeout(Duration::from_micros(micros), broker.declare(&news)).await;
+    }
+    declare(&store, &news).await;
+    assert_eq!(proxy.connections(), begun);
+}
