@@ -246,7 +246,7 @@ async fn headers_of_every_kind_and_deaths_disturb_nothing() {
 }
 
 #[tokio::test]
-async fn a_message_that_died_before_is_run_and_keeps_its_deaths() {
+async fn a_message_that_died_before_is_run() {
     let place = Place::new().await;
     let mut spec = celeriac::QueueSpec::direct(QueueName::from_static("waits"));
     spec.message_ttl = Some(Duration::from_millis(100));
