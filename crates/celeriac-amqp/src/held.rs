@@ -77,6 +77,12 @@ impl Held {
         Some((self.lock().get(&number).cloned()?, tag.0 & LAST_TAG))
     }
 
+    pub(crate) fn holds(&self, tag: DeliveryTag) -> bool {
+        // In this order, for it may be on its way from the one to the other.
+        self.find(tag).is_some_and(|(session, tag)| session.holds(tag))
+            || self.sheltered().get(&tag).is_some_and(|held| held.channel.status().connected())
+    }
+
     /// What came with this tag, if it is held, and the queue that it came from.
     pub(crate) fn look_up(&self, tag: DeliveryTag) -> Option<(Taken, QueueName)> {
         // In this order, for it may be on its way from the one to the other.
@@ -112,6 +118,10 @@ impl Held {
     }
 
     fn settle_copy(&self, tag: DeliveryTag, end: End) -> bool {
+        if end == End::Drop {
+            // Its shelter would lead it back; the settler sends it where its queue would, and acknowledges it.
+            return false;
+        }
         let mut sheltered = self.sheltered();
         let Some(Sheltered { channel, tag, origin: (session, line), .. }) = sheltered.remove(&tag) else {
             return false;
@@ -123,9 +133,8 @@ impl Held {
             return false;
         }
         match end {
-            // Its shelter would lead it back.
-            End::Ack | End::Drop => drop(channel.basic_ack(tag, BasicAckOptions::default()).now_or_never()),
-            End::Requeue => go_back(&channel, tag),
+            End::Ack => drop(channel.basic_ack(tag, BasicAckOptions::default()).now_or_never()),
+            End::Drop | End::Requeue => go_back(&channel, tag),
         }
         true
     }

@@ -48,9 +48,14 @@ impl Settler {
                 None => plain(End::Drop),
             },
             _ => {
-                let Some((taken, queue)) = self.inner.held.look_up(tag) else { return Ok(None) };
+                if !self.inner.held.holds(tag) {
+                    return Ok(None);
+                }
                 match verb {
-                    Verb::Park(until) => after(vec![taken.parked(&queue, *until)]),
+                    Verb::Park(until) => match self.inner.held.look_up(tag) {
+                        Some((taken, queue)) => after(vec![taken.parked(&queue, *until)]),
+                        None => return Ok(None),
+                    },
                     Verb::Complete(done) if done.result.is_none() => after(done.next.clone()),
                     Verb::Complete(_) => {
                         return Err(Error::unsupported(SETTLE, "RabbitMQ keeps no results with its messages"));
@@ -59,6 +64,33 @@ impl Settler {
                 }
             }
         }))
+    }
+
+    /// Settles each one for itself: whether it was held, or why it is not done.
+    async fn carry_out(&self, batch: &[&Settlement]) -> Vec<Result<bool>> {
+        let mut plans: Vec<_> = batch.iter().map(|one| self.plan(one.tag, &one.verb)).collect();
+        // All at once: each waits for the server's confirmation.
+        let publish = |plan: &mut Result<Option<Plan>>| {
+            let messages = match plan {
+                Ok(Some(plan)) => std::mem::take(&mut plan.publish),
+                _ => Vec::new(),
+            };
+            let publishes = (!messages.is_empty()).then(|| self.inner.publisher.publish_for_long(SETTLE, messages));
+            OptionFuture::from(publishes)
+        };
+        let published = join_all(plans.iter_mut().map(publish)).await;
+        for ((one, plan), published) in batch.iter().zip(&mut plans).zip(published) {
+            let Some(Err(error)) = published else { continue };
+            // RabbitMQ drops what is rejected and leads nowhere.
+            if error.kind() != ErrorKind::NotFound || !matches!(one.verb, Verb::Reject(_)) {
+                *plan = Err(error);
+            }
+        }
+        let end =
+            |(one, plan): (&&Settlement, &Result<Option<Plan>>)| Some((one.tag, plan.as_ref().ok()?.as_ref()?.end));
+        let ends: Vec<_> = batch.iter().zip(&plans).filter_map(end).collect();
+        let mut held = self.inner.held.settle(&ends).into_iter();
+        plans.into_iter().map(|plan| Ok(plan?.is_some() && held.next() == Some(true))).collect()
     }
 }
 
@@ -71,51 +103,30 @@ impl fmt::Debug for Settler {
 #[async_trait]
 impl Settle for Settler {
     async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<()> {
-        let mut plans = Vec::with_capacity(batch.len());
-        let mut failed = None;
-        for settlement in batch.iter() {
-            match self.plan(settlement.tag, &settlement.verb) {
-                Ok(plan) => plans.push(plan),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-        }
-        // All at once: each waits for the server's confirmation.
-        let publish = |plan: &mut Option<Plan>| {
-            let messages = plan.as_mut().map(|plan| std::mem::take(&mut plan.publish)).filter(|next| !next.is_empty());
-            OptionFuture::from(messages.map(|messages| self.inner.publisher.publish_for_long(SETTLE, messages)))
+        let mut outcomes = self.carry_out(&batch.iter().collect::<Vec<_>>()).await;
+        // What came to be held as a copy meanwhile is to be rejected as one.
+        let is_copy = |one: &Settlement| {
+            matches!(one.verb, Verb::Reject(Requeue::No)) && self.inner.held.look_up_copy(one.tag).is_some()
         };
-        if plans.iter().flatten().any(|plan| !plan.publish.is_empty()) {
-            let published = join_all(plans.iter_mut().map(publish)).await;
-            let is_dead = |place: usize| batch.get(place).is_some_and(|one| matches!(one.verb, Verb::Reject(_)));
-            let first = published.into_iter().enumerate().find_map(|(place, outcome)| {
-                let error = outcome?.err()?;
-                // RabbitMQ drops what is rejected and leads nowhere.
-                let dropped = error.kind() == ErrorKind::NotFound && is_dead(place);
-                (!dropped).then_some((place, error))
-            });
-            if let Some((place, error)) = first {
-                plans.truncate(place);
-                failed = Some(error);
+        for (one, outcome) in batch.iter().zip(&mut outcomes) {
+            if matches!(outcome, Ok(false)) && is_copy(one) {
+                *outcome = self.carry_out(&[one]).await.pop().unwrap_or(Ok(false));
             }
         }
-        let ends: Vec<_> =
-            batch.iter().zip(&plans).filter_map(|(one, plan)| Some((one.tag, plan.as_ref()?.end))).collect();
-        let mut held = self.inner.held.settle(&ends).into_iter();
-        let mut lost = plans.iter().map(|plan| plan.is_none() || held.next() == Some(false));
-        match failed {
-            None => {
-                batch.retain(|_| lost.next().unwrap_or_default());
-                Ok(())
+        let failed = outcomes.iter().any(Result::is_err);
+        let mut first = Ok(());
+        let mut outcomes = outcomes.into_iter();
+        batch.retain(|_| match outcomes.next() {
+            Some(Err(error)) => {
+                if first.is_ok() {
+                    first = Err(error);
+                }
+                true
             }
-            Some(error) => {
-                drop(lost);
-                batch.drain(..plans.len());
-                Err(error)
-            }
-        }
+            Some(Ok(held)) => !held && !failed,
+            None => false,
+        });
+        first
     }
 
     fn abandon(&self, tag: DeliveryTag) {

@@ -14,7 +14,9 @@ use crate::delivery::{DeliveryTag, Requeue};
 /// handle and all its consumers: only receipts of the same `Settle` are settled together.
 #[async_trait]
 pub trait Settle: fmt::Debug + Send + Sync + 'static {
-    /// Carries out `batch`, in order, each settlement wholly or not at all.
+    /// Carries out `batch`, each settlement wholly or not at all.
+    ///
+    /// In order, up to the first that fails. A broker that has many under way at once may have done some behind that.
     ///
     /// A tag that is not held any more (its lease was lost) is passed over, before its verb is looked at: the message is another's by now, so
     /// neither result nor follow-ups are written. `Ok` means all else is done; `batch` then holds, in their order, just those that were
@@ -22,8 +24,8 @@ pub trait Settle: fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), and no message is touched.
     ///
     /// # Errors
-    /// `batch` then holds what was *not* done, to be tried again: the settlement that failed and all after it, in their order. The order
-    /// matters: `settle_all` goes by it.
+    /// `batch` then holds what was *not* done, to be tried again: first the settlement that failed with this error, then whatever after it
+    /// was not done either, in their order. The order matters: `settle_all` goes by it.
     /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for [`Verb::Park`] without
     ///   [`Capabilities::delay`](crate::Capabilities::delay), for a [`Completion::result`] that the broker does not store, and for a verb
     ///   that this broker does not know: `Verb` may grow, and the wildcard arm belongs here.

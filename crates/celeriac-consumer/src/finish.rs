@@ -175,7 +175,7 @@ impl Finisher {
                 batch = rest;
                 continue;
             }
-            // A broker stops at the first settlement that fails: that one is at fault, and must not hold up the others.
+            // The first that is left is at fault, and must not hold up the others.
             let mut rest = rest.into_iter();
             let instead = rest.next().and_then(|(receipt, verb)| {
                 let again = replaced == Some(receipt.tag());

@@ -328,7 +328,7 @@ suite! { ($) broker, BrokerBehaviour,
     completion::a_completion_that_cannot_be_done_hands_the_message_back:
         "a completion that fails acknowledges nothing: the message is delivered again";
     completion::a_failed_settlement_keeps_those_after_it:
-        "a batch that fails in the middle reports, in order, what failed and all after it, and none of that is done";
+        "a batch that fails in the middle reports, in order, what failed and what after it is not done, and none of that is done; all else is, once";
     completion::a_result_without_a_store_is_unsupported:
         "a completion with a result is `Unsupported` on a broker that stores none, and the message stays";
     completion::a_completion_stores_its_result:

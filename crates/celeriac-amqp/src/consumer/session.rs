@@ -371,6 +371,11 @@ impl Session {
         settled
     }
 
+    pub(crate) fn holds(&self, tag: u64) -> bool {
+        let state = self.lock();
+        !state.over && self.channel.status().connected() && state.unsettled.contains_key(&tag)
+    }
+
     /// What came with this tag, if it is held, and the queue that it came from.
     pub(crate) fn look_up(&self, tag: u64) -> Option<(Taken, QueueName)> {
         let state = self.lock();

@@ -1,6 +1,6 @@
 //! A task's end as one transition.
 
-use celeriac_broker::{Completion, Destination, ErrorKind, Outgoing, Verb, settle_all};
+use celeriac_broker::{Completion, Destination, ErrorKind, Outgoing, Receipt, Verb, settle_all};
 use celeriac_core::{ContentType, ExchangeName, Payload, RoutingKey, StoreResult, TaskId, TaskMeta, TaskState};
 
 use super::kit::{BrokerKit, message, text, texts};
@@ -40,15 +40,18 @@ pub(super) async fn a_completion_that_cannot_be_done_hands_the_message_back(kit:
 }
 
 pub(super) async fn a_failed_settlement_keeps_those_after_it(kit: &BrokerKit) {
-    let queue = kit.queue();
-    kit.publish(&queue, ["a", "b", "c"]).await;
+    let (queue, next) = (kit.queue(), kit.queue());
+    kit.publish(&queue, ["a", "b", "c", "d"]).await;
     let mut consumer = kit.eager([queue.clone()]).await;
-    let deliveries = kit.take(&mut consumer, 3).await;
+    let deliveries = kit.take(&mut consumer, 4).await;
     let batch: Vec<_> = deliveries
         .into_iter()
         .map(|delivery| {
-            let fails = text(&delivery) == "b";
-            let done = if fails { Completion::new().then(nowhere()) } else { Completion::new() };
+            let done = match text(&delivery).as_str() {
+                "b" => Completion::new().then(nowhere()),
+                "c" => Completion::new().then(Outgoing::new(message("next"), &next)),
+                _ => Completion::new(),
+            };
             (delivery.into_receipt(), Verb::Complete(Box::new(done)))
         })
         .collect();
@@ -56,13 +59,21 @@ pub(super) async fn a_failed_settlement_keeps_those_after_it(kit: &BrokerKit) {
     let unsettled = settle_all(batch).await.expect_err("one settlement fails");
     assert_eq!(unsettled.error.kind(), ErrorKind::NotFound, "{}", unsettled.error);
     let left: Vec<_> = unsettled.rest.iter().map(|(receipt, _)| receipt.tag()).collect();
-    assert_eq!(left, tags[1..], "the settlement that failed and all after it are left, in order");
+    assert_eq!(left.first(), Some(&tags[1]), "the settlement that failed is the first that is left");
+    let behind = tags[2..].iter().filter(|tag| left.contains(tag));
+    assert!(left[1..].iter().eq(behind), "what is left besides comes after it, in order");
     assert!(matches!(&unsettled.rest[0].1, Verb::Complete(done) if done.next.len() == 1), "left as they were");
-    // Whatever was not done is acknowledged now, so that in the end all three are settled once.
-    let rest = unsettled.rest.into_iter().map(|(receipt, _)| (receipt, Verb::Ack)).collect();
-    settle_all(rest).await.expect("what was not done can be settled still");
+    // Whatever was not done is done now, but for what failed, so that in the end all are settled once.
+    let again = |(receipt, verb): (Receipt, Verb)| {
+        if receipt.tag() == tags[1] { (receipt, Verb::Ack) } else { (receipt, verb) }
+    };
+    let rest = unsettled.rest.into_iter().map(again).collect();
+    assert_eq!(settle_all(rest).await.expect("what was not done can be settled still"), [], "it is held still");
     drop(consumer);
     kit.empty(&queue, "everything was settled").await;
+    let mut consumer = kit.consumer(&next).await;
+    assert_eq!(kit.drain(&mut consumer, 1).await, ["next"], "what follows is published");
+    kit.none(&mut consumer, "what follows is published once").await;
 }
 
 pub(super) async fn a_result_without_a_store_is_unsupported(kit: &BrokerKit) {
