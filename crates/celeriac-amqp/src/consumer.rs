@@ -6,6 +6,7 @@ mod line;
 mod pump;
 pub(crate) mod reading;
 pub(crate) mod session;
+mod state;
 mod window;
 
 use std::num::NonZeroUsize;

@@ -10,7 +10,7 @@ use celeriac_broker::{Delivery, DeliveryTag, Receipt, Settle};
 use celeriac_core::{QueueName, Timestamp};
 use futures_util::FutureExt as _;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicNackOptions, BasicQosOptions};
 use lapin::types::ShortString;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use super::acks::{Acks, Came};
 use super::line::Line;
 use super::reading::Taken;
-use super::window::{By, Window};
+use super::state::{Entry, State};
+use super::window::By;
 
 /// What was not asked for within this time goes back, for others to take.
 pub(crate) const HOARD: Duration = Duration::from_secs(1);
@@ -35,44 +36,6 @@ pub(crate) struct Session {
     /// More may come than before.
     pub(crate) demand: Notify,
     state: Mutex<State>,
-}
-
-struct State {
-    /// Nothing is held any more.
-    over: bool,
-    /// Its consumer is gone: what comes goes back, and it ends with the last message that is settled.
-    retired: bool,
-    lines: Vec<Line>,
-    /// By the server's own tag. In the order in which they came.
-    unsettled: BTreeMap<u64, Entry>,
-    came: Came,
-    acks: Acks,
-    /// Those that are not due yet.
-    early: BTreeSet<(Timestamp, u64)>,
-    /// The line that is served first the next time.
-    turn: usize,
-    subscriptions: u64,
-    /// More could come if something was settled.
-    full: bool,
-    /// When messages were asked for the last time.
-    asked_at: Instant,
-    /// When any were handed out the last time.
-    taken_at: Instant,
-    /// When something came to wait where nothing did.
-    waits_since: Instant,
-    /// Messages went back that nobody asked for, and since then they were handed out rarely.
-    scarce: bool,
-}
-
-struct Entry {
-    line: usize,
-    by: By,
-    since: Instant,
-    /// Somebody has it.
-    handed_out: bool,
-    /// It waits until it is due.
-    early: Option<Timestamp>,
-    taken: Taken,
 }
 
 /// How a delivery ends, as far as the channel is concerned.
@@ -493,91 +456,5 @@ impl Session {
     pub(crate) async fn flush(&self) -> Result<(), lapin::Error> {
         // Whatever it answers will do, and this changes nothing any more.
         self.channel.basic_qos(1, BasicQosOptions { global: false }).await
-    }
-}
-
-impl State {
-    fn waiting(&self) -> usize {
-        self.lines.iter().map(Line::waiting).sum()
-    }
-
-    fn hoarded_at(&self) -> Option<Instant> {
-        let waits = self.lines.iter().any(|line| !line.kept && line.waiting() > 0);
-        waits.then(|| self.asked_at.max(self.waits_since) + HOARD)
-    }
-
-    /// How many of `asked` more messages are to come from each queue.
-    fn share(&self, asked: usize) -> usize {
-        asked.saturating_sub(self.waiting()).div_ceil(self.lines.len().max(1))
-    }
-
-    /// Makes a receipt only if there is a delivery: one that is dropped here would settle itself, and wait for the lock for ever.
-    fn delivery(&mut self, tag: u64, receipt: impl FnOnce() -> Receipt) -> Option<Delivery> {
-        let entry = self.unsettled.get_mut(&tag)?;
-        entry.handed_out = true;
-        let queue = self.lines.get(entry.line)?.queue.clone();
-        Some(entry.taken.delivery(queue, receipt()))
-    }
-
-    /// Ends deliveries, in order; whether each was held. The driver sends it later, but in this order: so nobody else may end anything meanwhile.
-    fn end(&mut self, channel: &Channel, ends: &[(u64, End)]) -> Vec<bool> {
-        let mut held = Vec::with_capacity(ends.len());
-        for (tag, end) in ends {
-            let entry = self.unsettled.remove(tag);
-            held.push(entry.is_some());
-            let Some(entry) = entry else { continue };
-            if let Some(line) = self.lines.get_mut(entry.line) {
-                line.window.settled(entry.by);
-                line.early -= usize::from(entry.early.is_some()).min(line.early);
-            }
-            if let Some(due) = entry.early {
-                self.early.remove(&(due, *tag));
-            }
-            match end {
-                End::Ack => self.acks.add(*tag),
-                End::Drop | End::Requeue => {
-                    let options = BasicNackOptions { multiple: false, requeue: *end == End::Requeue };
-                    let _ = channel.basic_nack(*tag, options).now_or_never();
-                }
-            }
-        }
-        let now = Instant::now();
-        if self.acks.are_due(self.unsettled.len(), now) || self.retired {
-            self.acknowledge(channel, now);
-        }
-        held
-    }
-
-    /// Sends the acknowledgements that wait.
-    fn acknowledge(&mut self, channel: &Channel, now: Instant) {
-        let first_left = self.unsettled.first_key_value().map_or(u64::MAX, |(tag, _)| *tag);
-        for (tag, multiple) in self.acks.take(first_left.min(self.came.before()), now) {
-            let _ = channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
-        }
-    }
-
-    fn cancel(&mut self, channel: &Channel, name: &str, which: impl Fn(u64) -> bool) {
-        for line in &mut self.lines {
-            let chosen: Vec<u64> = line.window.active().filter(|number| which(*number)).collect();
-            for number in chosen {
-                line.window.cancelled(number);
-                let tag = format!("{name}.{number}").into();
-                // What the server answers ends the subscription's stream; until then more may come by it.
-                let _ = channel.basic_cancel(tag, BasicCancelOptions::default()).now_or_never();
-            }
-        }
-    }
-
-    /// Nothing of this queue is held any more.
-    fn forget(&mut self, line: usize) {
-        self.unsettled.retain(|_, entry| entry.line != line);
-        let Self { early, unsettled, .. } = self;
-        early.retain(|(_, tag)| unsettled.contains_key(tag));
-        if let Some(line) = self.lines.get_mut(line) {
-            line.window = Window::default();
-            line.due.clear();
-            line.ready.clear();
-            line.early = 0;
-        }
     }
 }
