@@ -126,9 +126,11 @@ impl Session {
             state.came.add(tag);
             let Some(into) = state.lines.get_mut(line) else { continue };
             into.window.delivered(by);
-            let early = taken.due.filter(|_| !retired && !taken.expired);
-            if retired || taken.expired {
-                back.push((tag, if retired { End::Requeue } else { End::Drop }));
+            // What was on its way when the queue went is nobody's.
+            let unwanted = retired || into.gone;
+            let early = taken.due.filter(|_| !unwanted && !taken.expired);
+            if unwanted || taken.expired {
+                back.push((tag, if unwanted { End::Requeue } else { End::Drop }));
             } else if let Some(due) = early {
                 into.early += 1;
                 state.early.insert((due, tag));
@@ -217,7 +219,7 @@ impl Session {
         let unasked = of.window.cancelled(number) && !of.gone;
         if unasked {
             of.gone = true;
-            state.forget(line);
+            state.forget(&self.channel, line);
         }
         unasked
     }

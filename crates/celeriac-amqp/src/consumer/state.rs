@@ -125,11 +125,12 @@ impl State {
         }
     }
 
-    /// Nothing of this queue is held any more.
-    pub(super) fn forget(&mut self, line: usize) {
-        self.unsettled.retain(|_, entry| entry.line != line);
-        let Self { early, unsettled, .. } = self;
-        early.retain(|(_, tag)| unsettled.contains_key(tag));
+    /// Nothing of this queue is held any more. The server is told so: it still counts what it delivered, and closes a channel where that stays
+    /// for too long; and it must know before the queue is subscribed to anew, whose deliveries it might take these for.
+    pub(super) fn forget(&mut self, channel: &Channel, line: usize) {
+        let tags = self.unsettled.iter().filter(|(_, entry)| entry.line == line).map(|(tag, _)| (*tag, End::Requeue));
+        let ends: Vec<_> = tags.collect();
+        self.end(channel, &ends);
         if let Some(line) = self.lines.get_mut(line) {
             line.window = Window::default();
             line.due.clear();

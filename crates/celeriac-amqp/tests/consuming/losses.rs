@@ -6,7 +6,7 @@ use celeriac_amqp::AmqpStore;
 use celeriac_broker::{Completion, Delivery, Settled, Verb};
 use celeriac_testkit::eventually;
 use celeriac_testkit::proxy::FaultProxy;
-use celeriac_testkit::server::RabbitServer;
+use celeriac_testkit::server::{RabbitServer, Vhost};
 use tokio::time::timeout;
 
 use crate::support::*;
@@ -96,6 +96,41 @@ async fn a_queue_that_is_deleted_is_made_again_and_what_was_held_of_it_is_lost()
     assert_eq!(of_others.ack().await.unwrap(), Settled::Done, "another queue's is held still");
     until_depth(&vhost, &others, 0, 0).await;
     store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_held_of_a_queue_that_is_deleted_does_not_end_the_channel() {
+    let (vhost, jobs, others) = (vhost().await, queue("jobs"), queue("others"));
+    let store = open(&vhost).await;
+    publish(&store, &jobs, 0..3).await;
+    publish(&store, &others, 0..1).await;
+    let mut consumer = consumer(&store, &[&jobs, &others], 10).await;
+    let held = take(&mut consumer, 4).await;
+    until_unacked(&vhost, 4).await;
+    vhost.server().ctl(&["delete_queue", "-p", vhost.name(), "jobs"]).await;
+    // All but the one of the other queue: else the server would close the channel for them, some time later.
+    until_unacked(&vhost, 1).await;
+    eventually(PATIENCE, async || vhost.queue_info("jobs").await.is_some()).await;
+    publish(&store, &jobs, 7..8).await;
+    let again = one(&mut consumer).await;
+    assert_eq!((text(&again).as_str(), again.redelivered), ("7", false));
+    for delivery in held {
+        let settled = if delivery.queue == others { Settled::Done } else { Settled::Lost };
+        assert_eq!(delivery.ack().await.unwrap(), settled);
+    }
+    again.ack().await.unwrap();
+    until_unacked(&vhost, 0).await;
+    store.close().await.unwrap();
+}
+
+/// Waits until the server counts so many deliveries that are not acknowledged, by its channels and not by its queues.
+async fn until_unacked(vhost: &Vhost<'_>, count: u64) {
+    let unacked = async || {
+        let said = vhost.server().ctl(&["list_channels", "vhost", "messages_unacknowledged"]).await;
+        let of = |line: &str| line.strip_prefix(vhost.name())?.trim().parse::<u64>().ok();
+        said.lines().filter_map(of).sum::<u64>()
+    };
+    eventually(PATIENCE, async || unacked().await == count).await;
 }
 
 #[tokio::test]
