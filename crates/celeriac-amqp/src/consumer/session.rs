@@ -411,19 +411,10 @@ impl Session {
     /// A channel is always closed by name: one that is just dropped the driver closes itself, and if the server or the connection does so at the
     /// same time, it takes that for an error of the whole connection.
     pub(crate) fn end(&self) {
-        self.forget();
+        self.lock().give_up(&self.channel);
         if self.channel.status().connected() {
             let _ = self.channel.close(200, "closed".into()).now_or_never();
         }
-    }
-
-    fn forget(&self) {
-        let mut state = self.lock();
-        state.acknowledge(&self.channel, Instant::now());
-        state.over = true;
-        state.unsettled.clear();
-        state.early.clear();
-        state.lines.clear();
     }
 
     /// Hands back all that is held, and closes the channel once the server has it.
@@ -443,8 +434,9 @@ impl Session {
                 let all = BasicNackOptions { multiple: true, requeue: true };
                 let _ = self.channel.basic_nack(0, all).now_or_never();
             }
+            // Before anybody else can end one of them.
+            state.give_up(&self.channel);
         }
-        self.forget();
         if !self.channel.status().connected() {
             return Ok(());
         }

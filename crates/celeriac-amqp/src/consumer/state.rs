@@ -125,6 +125,15 @@ impl State {
         }
     }
 
+    /// Nothing is held any more.
+    pub(super) fn give_up(&mut self, channel: &Channel) {
+        self.acknowledge(channel, Instant::now());
+        self.over = true;
+        self.unsettled.clear();
+        self.early.clear();
+        self.lines.clear();
+    }
+
     /// Nothing of this queue is held any more. The server is told so: it still counts what it delivered, and closes a channel where that stays
     /// for too long; and it must know before the queue is subscribed to anew, whose deliveries it might take these for.
     pub(super) fn forget(&mut self, channel: &Channel, line: usize) {
