@@ -98,7 +98,7 @@ impl AmqpConsumer {
         let settle: Arc<dyn Settle> = Arc::clone(settler) as _;
         // Dropped before its end, it stops the task.
         let consumer = Self { inner: Arc::clone(inner), settle, shared: Arc::clone(&shared), ended: ended.clone() };
-        tokio::spawn(Pump::new(inner, settler, shared, name, stage).run());
+        tokio::spawn(Pump::new(inner, shared, name, stage).run());
         // Whatever stands in the way for good is told here.
         inner.keep_up();
         let started = ended.wait_for(|stage| *stage == Stage::Consuming).await.is_ok();

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use celeriac_broker::{Settle as _, Settlement, Verb};
 use celeriac_core::{Error, ErrorKind, QueueName, Result, Timestamp};
 use futures_util::future::{BoxFuture, join, join_all};
 use futures_util::stream::{self, BoxStream, FuturesUnordered, SelectAll};
@@ -26,9 +25,8 @@ use super::{Shared, Stage};
 use crate::backoff::Backoff;
 use crate::config::QueueType;
 use crate::error::{Fault, fault};
-use crate::held::{LAST_TAG, delivery_tag};
+use crate::held::LAST_TAG;
 use crate::link::{Live, lost};
-use crate::settle::Settler;
 use crate::store::Inner;
 
 const RECEIVE: &str = "receive";
@@ -40,7 +38,6 @@ const NEAR: Duration = Duration::from_secs(2);
 
 pub(crate) struct Pump {
     inner: Arc<Inner>,
-    settler: Arc<Settler>,
     shared: Arc<Shared>,
     name: String,
     stage: watch::Sender<Stage>,
@@ -70,15 +67,8 @@ impl From<Fault> for Next {
 }
 
 impl Pump {
-    pub(crate) fn new(
-        inner: &Arc<Inner>,
-        settler: &Arc<Settler>,
-        shared: Arc<Shared>,
-        name: String,
-        stage: watch::Sender<Stage>,
-    ) -> Self {
-        let (inner, settler) = (Arc::clone(inner), Arc::clone(settler));
-        Self { inner, settler, shared, name, stage, missing: BTreeSet::new() }
+    pub(crate) fn new(inner: &Arc<Inner>, shared: Arc<Shared>, name: String, stage: watch::Sender<Stage>) -> Self {
+        Self { inner: Arc::clone(inner), shared, name, stage, missing: BTreeSet::new() }
     }
 
     pub(crate) async fn run(mut self) {
@@ -207,6 +197,8 @@ impl Reader<'_> {
         loop {
             self.fetch().await?;
             self.subscribe().await?;
+            // Of whatever came, by whichever way.
+            self.promote(&mut timer);
             timer.set_before(self.session.hoarded_at());
             timer.set_before(self.session.acks_due());
             // CANCEL SAFETY: streams keep what is not taken out; the others only wait, or are kept.
@@ -214,12 +206,12 @@ impl Reader<'_> {
                 biased;
                 () = shared.stop.cancelled() => return self.retire().await,
                 events = next(&mut self.streams) => {
-                    for line in self.read(events, &mut timer)? {
+                    for line in self.read(events)? {
                         restoring.extend(self.restored(line));
                     }
                 }
                 () = self.session.demand.notified() => {}
-                () = timer.wait() => self.look_around(&mut timer),
+                () = timer.wait() => self.look_around(),
                 Some((line, outcome)) = restoring.next() => match outcome {
                     Ok(()) => self.session.restored(line),
                     Err(error) if error.is_retryable() => restoring.extend(self.restored(line)),
@@ -308,7 +300,7 @@ impl Reader<'_> {
     }
 
     /// Reads what has come. The lines whose queues are gone.
-    fn read(&self, events: Vec<Event>, timer: &mut Timer) -> Result<Vec<usize>, Fault> {
+    fn read(&self, events: Vec<Event>) -> Result<Vec<usize>, Fault> {
         let (mut deliveries, mut gone) = (Vec::with_capacity(events.len()), Vec::new());
         let mut failed = None;
         for event in events {
@@ -329,7 +321,6 @@ impl Reader<'_> {
             return Err(Fault::Broken(Error::unavailable(RECEIVE, "the channel has run out of tags")));
         }
         self.put(deliveries);
-        self.promote(timer);
         Ok(gone)
     }
 
@@ -342,7 +333,7 @@ impl Reader<'_> {
             let mut taken = Taken::read(delivery, counts);
             match taken.due {
                 Some(due) if due <= now => taken.due = None,
-                Some(due) if due.since(now) > NEAR => park.push((tag, due)),
+                Some(due) if due.since(now) > NEAR => park.push(tag),
                 _ => {}
             }
             (line, by, tag, taken)
@@ -352,19 +343,28 @@ impl Reader<'_> {
             self.pump.shared.news.notify_one();
         }
         if !park.is_empty() {
-            self.park(park);
+            self.park(&park);
         }
     }
 
-    /// Parks messages that came much too early. Until that is done, and if it fails, they are held.
-    fn park(&self, early: Vec<(u64, Timestamp)>) {
-        let settler = Arc::clone(&self.pump.settler);
-        let settlement = |(tag, due)| Settlement { tag: delivery_tag(self.session.number, tag), verb: Verb::Park(due) };
-        let mut batch: Vec<_> = early.into_iter().map(settlement).collect();
+    /// Parks messages that came much too early. What cannot be parked is held.
+    fn park(&self, early: &[u64]) {
+        let (inner, session) = (Arc::clone(&self.pump.inner), Arc::clone(self.session));
+        let early = session.park(early);
         tokio::spawn(async move {
-            if let Err(error) = settler.settle(&mut batch).await {
+            let park = |(tag, taken, queue): (u64, Taken, QueueName)| {
+                let (inner, session) = (&inner, &session);
+                async move {
+                    let due = taken.due.unwrap_or_else(Timestamp::now);
+                    let published = inner.publisher.publish(RECEIVE, vec![taken.parked(&queue, due)]).await;
+                    session.parked(tag, published.is_ok());
+                    published
+                }
+            };
+            if let Some(error) = join_all(early.into_iter().map(park)).await.into_iter().find_map(Result::err) {
                 tracing::warn!(error = %error.report(), "messages that came early are held until they are due");
             }
+            inner.held.let_go(&session);
         });
     }
 
@@ -378,9 +378,8 @@ impl Reader<'_> {
     }
 
     /// What time has brought about.
-    fn look_around(&self, timer: &mut Timer) {
+    fn look_around(&self) {
         self.session.acknowledge();
-        self.promote(timer);
         let mut desk = self.pump.shared.desk();
         if self.session.hand_back() {
             // Until somebody asks again.
@@ -393,7 +392,7 @@ impl Reader<'_> {
         self.session.retire();
         while !self.streams.is_empty() {
             let events = next(&mut self.streams).await;
-            self.read(events, &mut Timer::default())?;
+            self.read(events)?;
         }
         // When the consumer is said to be cancelled, others get what it had.
         self.session.flush().await.map_err(|error| fault(RECEIVE, &error).into())

@@ -137,7 +137,7 @@ impl Session {
             } else {
                 into.insert(tag);
             }
-            state.unsettled.insert(tag, Entry { line, by, since, handed_out: false, early, taken });
+            state.unsettled.insert(tag, Entry { line, by, since, handed_out: false, early, parking: false, taken });
         }
         if !back.is_empty() {
             state.end(&self.channel, &back);
@@ -165,6 +165,38 @@ impl Session {
             state.waits_since = Instant::now();
         }
         (state.early.first().map(|(due, _)| *due), any)
+    }
+
+    /// Begins to park those of these that are not due yet: what they are, and the queue that each came from.
+    pub(crate) fn park(&self, tags: &[u64]) -> Vec<(u64, Taken, QueueName)> {
+        let mut state = self.lock();
+        let State { early, lines, unsettled, .. } = &mut *state;
+        let begin = |tag: &u64| {
+            let entry = unsettled.get_mut(tag)?;
+            let (due, line) = (entry.early?, lines.get(entry.line)?);
+            early.remove(&(due, *tag));
+            entry.parking = true;
+            Some((*tag, entry.taken.clone(), line.queue.clone()))
+        };
+        tags.iter().filter_map(begin).collect()
+    }
+
+    /// A message that was to be parked is; or, if that failed, it is held until it is due.
+    pub(crate) fn parked(&self, tag: u64, done: bool) {
+        if done {
+            self.settle(&[(tag, End::Ack)]);
+            return;
+        }
+        let mut state = self.lock();
+        let State { early, unsettled, retired, .. } = &mut *state;
+        let Some(entry) = unsettled.get_mut(&tag) else { return };
+        entry.parking = false;
+        if *retired {
+            state.end(&self.channel, &[(tag, End::Requeue)]);
+        } else {
+            early.extend(entry.early.map(|due| (due, tag)));
+            self.demand.notify_one();
+        }
     }
 
     /// The subscriptions that are needed so that `asked` more messages may be handed out, with at most `most` on the way from each queue.
@@ -358,7 +390,7 @@ impl Session {
         let State { lines, unsettled, .. } = &mut *state;
         let (mut old, mut back) = (Vec::new(), Vec::new());
         for (tag, entry) in unsettled.iter().take_while(|(_, entry)| entry.since.elapsed() >= age) {
-            let Some(line) = lines.get_mut(entry.line) else { continue };
+            let Some(line) = lines.get_mut(entry.line).filter(|_| !entry.parking) else { continue };
             if entry.handed_out {
                 old.push((*tag, entry.taken.clone(), line.queue.clone()));
             } else {

@@ -25,7 +25,7 @@ pub(super) struct State {
     pub(super) unsettled: BTreeMap<u64, Entry>,
     pub(super) came: Came,
     pub(super) acks: Acks,
-    /// Those that are not due yet.
+    /// Those that are not due yet, but for those that are being parked.
     pub(super) early: BTreeSet<(Timestamp, u64)>,
     /// The line that is served first the next time.
     pub(super) turn: usize,
@@ -50,6 +50,8 @@ pub(super) struct Entry {
     pub(super) handed_out: bool,
     /// It waits until it is due.
     pub(super) early: Option<Timestamp>,
+    /// It is being published anew, and ends with that: nobody else may end it, or hand it out.
+    pub(super) parking: bool,
     pub(super) taken: Taken,
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use celeriac_amqp::AmqpStore;
 use celeriac_broker::{Completion, Delivery, Settled, Verb};
+use celeriac_core::Timestamp;
 use celeriac_testkit::eventually;
 use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::{RabbitServer, Vhost};
@@ -131,6 +132,30 @@ async fn until_unacked(vhost: &Vhost<'_>, count: u64) {
         said.lines().filter_map(of).sum::<u64>()
     };
     eventually(PATIENCE, async || unacked().await == count).await;
+}
+
+#[tokio::test]
+async fn what_comes_early_while_rabbitmq_takes_no_messages_is_delivered_once() {
+    let server = RabbitServer::start().await;
+    let (vhost, jobs) = (server.vhost().await, queue("jobs"));
+    let impatient = config(&vhost.url()).publish_timeout(Duration::from_secs(1));
+    let store = AmqpStore::open(impatient).await.unwrap();
+    let mut early = outgoing("early", &jobs);
+    let due = Timestamp::now() + Duration::from_secs(8);
+    early.message.headers.set_extra("celeriac-due", due.as_micros());
+    store.broker().publish(vec![early]).await.unwrap();
+    server.raise_memory_alarm().await;
+    // From then on nothing is sent.
+    store.broker().publish(vec![outgoing("late", &queue("others"))]).await.unwrap_err();
+    // It cannot be parked, and so it is held.
+    let mut consumer = consumer(&store, &[&jobs], 10).await;
+    let delivery = one(&mut consumer).await;
+    assert!(Timestamp::now() >= due);
+    assert_eq!(delivery.ack().await.unwrap(), Settled::Done);
+    server.clear_memory_alarm().await;
+    none(&mut consumer, Duration::from_secs(1)).await;
+    until_depth(&vhost, &jobs, 0, 0).await;
+    store.close().await.unwrap();
 }
 
 #[tokio::test]

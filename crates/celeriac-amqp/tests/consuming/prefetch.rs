@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use celeriac_core::Timestamp;
+
 use crate::support::*;
 
 /// Longer than a consumer keeps what nobody asks for.
@@ -118,6 +120,28 @@ async fn a_slow_consumer_of_several_queues_takes_one_message_at_a_time() {
     for _ in 0..6 {
         one(&mut consumer).await.ack().await.unwrap();
     }
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_fetched_before_it_is_due_comes_when_it_is() {
+    let (vhost, a, b) = (vhost().await, queue("a"), queue("b"));
+    let store = open(&vhost).await;
+    publish(&store, &a, 0..1).await;
+    publish(&store, &b, 0..1).await;
+    let mut consumer = consumer(&store, &[&a, &b], 50).await;
+    let _first = one(&mut consumer).await;
+    // The other's goes back, and from then on each is fetched.
+    tokio::time::sleep(HOARD).await; // wait: so long a task takes
+    let _second = one(&mut consumer).await;
+    tokio::time::sleep(HOARD).await; // wait: and so does the next
+    let mut early = outgoing("early", &a);
+    let due = Timestamp::now() + Duration::from_millis(1_500);
+    early.message.headers.set_extra("celeriac-due", due.as_micros());
+    store.broker().publish(vec![early]).await.unwrap();
+    let delivery = one(&mut consumer).await;
+    assert_eq!(text(&delivery), "early");
+    assert!(Timestamp::now() >= due);
     store.close().await.unwrap();
 }
 
