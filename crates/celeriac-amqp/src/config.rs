@@ -334,6 +334,11 @@ impl AmqpConfig {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming the option.
+    /// How long the server waits for what it delivered to be settled; `None` for as long as it takes.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        Some(self.consumer_timeout).filter(|timeout| !timeout.is_zero())
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |why: String| Err(Error::config("open", why));
         for server in &self.servers {

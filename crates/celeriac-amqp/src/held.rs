@@ -139,19 +139,24 @@ impl Held {
         true
     }
 
-    /// What has been held for longer than `age`, with the queue that it came from.
-    pub(crate) fn older_than(&self, age: Duration) -> Vec<(DeliveryTag, Taken, QueueName)> {
+    /// What has been held for longer than `age` says of its queue, or as a copy for longer than `age_of_copies`, with the queue that it came
+    /// from. `None` is for as long as it takes.
+    pub(crate) fn older_than(
+        &self,
+        age: impl Fn(&QueueName) -> Option<Duration>,
+        age_of_copies: Option<Duration>,
+    ) -> Vec<(DeliveryTag, Taken, QueueName)> {
         let sessions: Vec<_> = self.lock().values().cloned().collect();
         let of = |session: &Arc<Session>| {
             let number = session.number;
             session
-                .older_than(age)
+                .older_than(&age)
                 .into_iter()
                 .map(move |(tag, taken, queue)| (delivery_tag(number, tag), taken, queue))
         };
         let mut old: Vec<_> = sessions.iter().flat_map(of).collect();
         let sheltered = self.sheltered();
-        let copies = sheltered.iter().filter(|(_, held)| held.since.elapsed() >= age);
+        let copies = sheltered.iter().filter(|(_, held)| age_of_copies.is_some_and(|age| held.since.elapsed() >= age));
         old.extend(copies.map(|(tag, held)| (*tag, held.taken.clone(), held.queue.clone())));
         old
     }

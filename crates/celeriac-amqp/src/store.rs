@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::backend::{AmqpBackend, Replies};
 use crate::broker::AmqpBroker;
 use crate::config::AmqpConfig;
-use crate::consumer::keeper::Keeper;
+use crate::consumer::keeper::Keeping;
 use crate::endpoint::Endpoint;
 use crate::error::closed;
 use crate::held::Held;
@@ -60,7 +60,7 @@ impl AmqpStore {
             _ended: ended.clone().drop_guard(),
             ended,
             closing,
-            kept_up: OnceLock::new(),
+            kept_up: Keeping::default(),
             closed: AtomicU8::new(0),
             users: Mutex::default(),
         };
@@ -121,7 +121,7 @@ pub(crate) struct Inner {
     pub(crate) ended: CancellationToken,
     _ended: DropGuard,
     /// Somebody looks after what is held for long.
-    kept_up: OnceLock<()>,
+    kept_up: Keeping,
     /// The halves that were closed.
     closed: AtomicU8,
     /// Who uses which half, until they are dropped.
@@ -145,10 +145,7 @@ impl Inner {
 
     /// Has what is held for long be looked after, from now on.
     pub(crate) fn keep_up(self: &Arc<Self>) {
-        let timeout = self.config.consumer_timeout;
-        if !timeout.is_zero() && self.kept_up.set(()).is_ok() {
-            tokio::spawn(Keeper::new(self, timeout).run());
-        }
+        self.kept_up.start(self);
     }
 
     pub(crate) fn kept(&self) -> MutexGuard<'_, HashSet<QueueName>> {

@@ -12,7 +12,7 @@ mod step;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use celeriac_broker::{Binding, Destination, ExchangeKind, QueueSpec, topic_matches};
 use celeriac_core::{Error, ErrorKind, ExchangeName, QueueName, Result, RoutingKey};
@@ -56,6 +56,11 @@ struct Known {
     levels: bool,
     /// When it was seen last that no queue can be bound to the exchange that the delay comes out of.
     undelayed: Option<Instant>,
+}
+
+/// How long the server waits by what the queue itself says.
+fn own_consumer_timeout(spec: &QueueSpec) -> Option<Duration> {
+    spec.arguments.get("x-consumer-timeout")?.as_u64().map(Duration::from_millis)
 }
 
 impl Topology {
@@ -131,6 +136,18 @@ impl Topology {
         let exchange = spec.arguments.get("x-dead-letter-exchange")?.as_str()?.parse().ok()?;
         let key = spec.arguments.get("x-dead-letter-routing-key").and_then(|key| key.as_str()?.parse().ok());
         Some((exchange, key))
+    }
+
+    /// How long the server waits for what it delivered from a queue to be settled, as far as that is known; `None` for as long as it takes.
+    pub(crate) fn consumer_timeout(&self, queue: &QueueName) -> Option<Duration> {
+        let spec = self.declared().queues.get(queue).cloned();
+        spec.and_then(|spec| own_consumer_timeout(&spec)).into_iter().chain(self.config.patience()).min()
+    }
+
+    /// The shortest of those.
+    pub(crate) fn shortest_consumer_timeout(&self) -> Option<Duration> {
+        let declared = self.declared();
+        declared.queues.values().filter_map(|spec| own_consumer_timeout(spec)).chain(self.config.patience()).min()
     }
 
     /// The server says that a queue is gone, or does not lead messages to it.

@@ -6,18 +6,20 @@
 //! shelter, or was taken by one who died, soon goes back to the queue from which it came.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use celeriac_broker::{DeliveryTag, Outgoing, QueueSpec};
 use celeriac_core::{Error, QueueName, Result, Value};
-use futures_util::future::{join_all, pending, ready};
+use futures_util::future::{OptionFuture, join_all, pending, ready};
 use futures_util::stream::{self, BoxStream, SelectAll};
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions};
 use lapin::types::FieldTable;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,7 +27,8 @@ use uuid::Uuid;
 use super::pump::next;
 use super::reading::{SHELTER, Taken, copied};
 use crate::config::QueueType;
-use crate::error::{Fault, fault};
+use crate::error::Fault;
+use crate::link::Live;
 use crate::store::Inner;
 
 const HOLD: &str = "hold";
@@ -36,13 +39,16 @@ const ROOF: Duration = Duration::from_secs(10);
 const EMPTY: Duration = Duration::from_secs(300);
 /// A delivery is looked after so many times within the time that the server waits for it.
 const LOOKS: u32 = 8;
+/// But not more often than this.
+const SHORTEST: Duration = Duration::from_millis(50);
 
 /// Sees to it that what is held for long may be.
 pub(crate) struct Keeper {
     inner: Weak<Inner>,
     /// The store is gone, or its broker closed.
     ended: CancellationToken,
-    consumer_timeout: Duration,
+    /// There is a new consumer, of queues for which the server may wait less.
+    again: Arc<Notify>,
     /// The shelters of this process, by the queue that what is in them came from; and what their names have in common.
     names: HashMap<QueueName, QueueName>,
     id: String,
@@ -54,7 +60,7 @@ pub(crate) struct Keeper {
 /// The channel by which copies come.
 struct Shelters {
     channel: Channel,
-    lost: CancellationToken,
+    live: Live,
     copies: SelectAll<BoxStream<'static, Event>>,
     /// Those that are received from.
     open: HashSet<QueueName>,
@@ -68,13 +74,31 @@ enum Event {
     Ended(QueueName),
 }
 
+/// Sees to it that there is a [`Keeper`] while there are consumers.
+#[derive(Default)]
+pub(crate) struct Keeping {
+    task: Mutex<Option<JoinHandle<()>>>,
+    again: Arc<Notify>,
+}
+
+impl Keeping {
+    /// Has what is held for long be looked after from now on; again, if the runtime on which that was done has ended.
+    pub(crate) fn start(&self, inner: &Arc<Inner>) {
+        self.again.notify_one();
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_none_or(JoinHandle::is_finished) && inner.topology.shortest_consumer_timeout().is_some() {
+            *task = Some(tokio::spawn(Keeper::new(inner, Arc::clone(&self.again)).run()));
+        }
+    }
+}
+
 impl Keeper {
-    pub(crate) fn new(inner: &Arc<Inner>, consumer_timeout: Duration) -> Self {
+    fn new(inner: &Arc<Inner>, again: Arc<Notify>) -> Self {
         let id = Uuid::new_v4().simple().to_string();
         Self {
             inner: Arc::downgrade(inner),
             ended: inner.ended.clone(),
-            consumer_timeout,
+            again,
             names: HashMap::new(),
             id,
             shelters: None,
@@ -82,13 +106,18 @@ impl Keeper {
         }
     }
 
-    pub(crate) async fn run(mut self) {
-        let ended = self.ended.clone();
+    async fn run(mut self) {
+        let (ended, again) = (self.ended.clone(), Arc::clone(&self.again));
         loop {
+            let Some(timeout) = self.inner.upgrade().map(|inner| inner.topology.shortest_consumer_timeout()) else {
+                return;
+            };
+            let look = timeout.map(|timeout| sleep((timeout / LOOKS).max(SHORTEST)));
             // CANCEL SAFETY: streams keep what is not taken out; the others only wait.
             tokio::select! {
                 () = ended.cancelled() => return,
-                () = sleep(self.consumer_timeout / LOOKS) => {}
+                Some(()) = OptionFuture::from(look) => {}
+                () = again.notified() => continue,
                 events = came(&mut self.shelters) => {
                     self.receive(events);
                     continue;
@@ -114,7 +143,9 @@ impl Keeper {
         }
         // By then it has come, or gone back.
         self.expected.retain(|_, since| since.elapsed() < ROOF);
-        let old = inner.held.older_than(self.consumer_timeout / 2);
+        let half = |queue: &QueueName| inner.topology.consumer_timeout(queue).map(|timeout| timeout / 2);
+        // A copy waits in its shelter, for which the server waits as for any queue.
+        let old = inner.held.older_than(half, inner.config.patience().map(|timeout| timeout / 2));
         if old.is_empty() {
             // Queues that nobody uses any more go by themselves.
             if inner.held.shelters_none() && self.expected.is_empty() {
@@ -170,7 +201,7 @@ impl Keeper {
             let live = inner.receiving.live(HOLD).await.map_err(Fault::Refused)?;
             let channel = live.channel(HOLD).await?;
             let (copies, open) = (SelectAll::new(), HashSet::new());
-            self.shelters = Some(Shelters { channel, lost: live.lost, copies, open });
+            self.shelters = Some(Shelters { channel, live, copies, open });
         }
         self.shelters.as_mut().ok_or_else(|| Fault::Broken(Error::unavailable(HOLD, "the channel is lost")))
     }
@@ -217,7 +248,7 @@ impl Keeper {
 
 impl Shelters {
     fn usable(&self) -> bool {
-        self.channel.status().connected() && !self.lost.is_cancelled()
+        self.channel.status().connected() && !self.live.lost.is_cancelled()
     }
 
     /// Makes the shelter of what came from `queue`, and receives from it.
@@ -237,8 +268,8 @@ impl Shelters {
         inner.topology.declare(&spec).await.map_err(Fault::Refused)?;
         let options = BasicConsumeOptions::default();
         let none = FieldTable::default();
-        let consumer = self.channel.basic_consume(name.as_str().into(), name.as_str().into(), options, none).await;
-        let consumer = consumer.map_err(|error| fault(HOLD, &error))?;
+        let consume = self.channel.basic_consume(name.as_str().into(), name.as_str().into(), options, none);
+        let consumer = self.live.answered(HOLD, consume).await?;
         // One of the last that came by a channel that is lost may be an error.
         let copies = consumer.filter_map(|copy| ready(copy.ok().map(Event::Copy)));
         self.copies.push(copies.chain(stream::iter([Event::Ended(name.clone())])).boxed());

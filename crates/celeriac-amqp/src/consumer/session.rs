@@ -383,23 +383,29 @@ impl Session {
         Some((entry.taken.clone(), state.lines.get(entry.line)?.queue.clone()))
     }
 
-    /// What has been handed out for longer than `age`: by the server's tag, with the queue that it came from. What has waited for so long goes
-    /// back, to come again.
-    pub(crate) fn older_than(&self, age: Duration) -> Vec<(u64, Taken, QueueName)> {
+    /// What has been handed out for longer than `age` says of its queue: by the server's tag, with the queue that it came from. What has waited
+    /// for so long goes back, to come again.
+    pub(crate) fn older_than(&self, age: impl Fn(&QueueName) -> Option<Duration>) -> Vec<(u64, Taken, QueueName)> {
         let mut state = self.lock();
         let State { lines, unsettled, .. } = &mut *state;
-        let (mut old, mut back) = (Vec::new(), Vec::new());
-        for (tag, entry) in unsettled.iter().take_while(|(_, entry)| entry.since.elapsed() >= age) {
-            let Some(line) = lines.get_mut(entry.line).filter(|_| !entry.parking) else { continue };
+        let ages: Vec<_> = lines.iter().map(|line| age(&line.queue)).collect();
+        let (mut old, mut back) = (Vec::new(), BTreeSet::new());
+        for (tag, entry) in unsettled.iter().filter(|(_, entry)| !entry.parking) {
+            let Some(Some(age)) = ages.get(entry.line) else { continue };
+            let Some(line) = lines.get(entry.line).filter(|_| entry.since.elapsed() >= *age) else { continue };
             if entry.handed_out {
                 old.push((*tag, entry.taken.clone(), line.queue.clone()));
             } else {
-                line.due.retain(|waiting| waiting != tag);
-                line.ready.retain(|waiting| waiting != tag);
-                back.push((*tag, End::Requeue));
+                back.insert(*tag);
             }
         }
-        state.end(&self.channel, &back);
+        if !back.is_empty() {
+            for line in lines {
+                line.due.retain(|waiting| !back.contains(waiting));
+                line.ready.retain(|waiting| !back.contains(waiting));
+            }
+            state.end(&self.channel, &back.into_iter().map(|tag| (tag, End::Requeue)).collect::<Vec<_>>());
+        }
         old
     }
 

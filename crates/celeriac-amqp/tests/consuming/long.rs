@@ -89,6 +89,25 @@ async fn a_delivery_is_held_for_as_long_as_it_takes() {
 }
 
 #[tokio::test]
+async fn a_queue_for_which_the_server_waits_less_says_so_itself() {
+    let (vhost, mut spec) = (hasty().await, QueueSpec::direct(queue("hasty")));
+    let millis = i64::try_from(TIMEOUT.as_millis()).unwrap();
+    // The store is not told of any timeout; and it looks after what another consumer holds by then.
+    for told in [Duration::ZERO, Duration::from_secs(1800)] {
+        let store = AmqpStore::open(config(&vhost.url()).consumer_timeout(told)).await.unwrap();
+        let _idle = consumer(&store, &[&queue("others")], 1).await;
+        spec.arguments.insert("x-consumer-timeout", millis);
+        store.broker().declare(&spec).await.unwrap();
+        publish(&store, &spec.name, 0..1).await;
+        let mut consumer = crate::support::consumer(&store, &[&spec.name], 1).await;
+        let delivery = one(&mut consumer).await;
+        sheltered(&vhost, 1).await;
+        assert_eq!(delivery.ack().await.unwrap(), Settled::Done);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_made_for_tasks_that_are_not_long_and_what_is_goes_by_itself() {
     for queue_type in BOTH {
         let (vhost, jobs) = (hasty().await, queue("jobs"));
