@@ -9,6 +9,8 @@ use crate::{delay, wire};
 
 /// How many times a quorum queue has had the message back. Meant for this delivery: it is not shown.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// How often somebody had it. From RabbitMQ 4.3 on the other tells only how often somebody failed.
+const ACQUIRED_COUNT: &str = "x-acquired-count";
 /// What a message that was published anew had before: its earlier deliveries, and where it was published.
 const PARKED: &str = "celeriac-parked";
 /// Routing keys by which RabbitMQ publishes a message beside its own.
@@ -143,16 +145,17 @@ struct Notes {
 
 impl Notes {
     fn take(properties: BasicProperties) -> (BasicProperties, Self) {
-        let noted = |table: &FieldTable| [DELIVERY_COUNT, PARKED, HELD].iter().any(|name| table.contains_key(name));
+        let noted = |table: &FieldTable| {
+            [DELIVERY_COUNT, ACQUIRED_COUNT, PARKED, HELD].iter().any(|name| table.contains_key(name))
+        };
         let Some(table) = properties.headers().as_ref().filter(|table| noted(table)) else {
             return (properties, Self::default());
         };
         let mut table = table.inner().clone();
         let count = |value: &Value| value.as_i64().map(|count| u32::try_from(count.max(0)).unwrap_or(u32::MAX));
         let mut notes = Self::default();
-        if let Some(returned) = table.remove(DELIVERY_COUNT) {
-            notes.returned = count(&wire::value(&returned));
-        }
+        let (acquired, failed) = (table.remove(ACQUIRED_COUNT), table.remove(DELIVERY_COUNT));
+        notes.returned = acquired.or(failed).and_then(|returned| count(&wire::value(&returned)));
         notes.sheltered = table.remove(HELD).is_some();
         if let Some(AMQPValue::FieldTable(parked)) = table.remove(PARKED) {
             let mut parked = wire::map(&parked);
@@ -162,5 +165,29 @@ impl Notes {
             notes.routing_key = parked.get("routing_key").and_then(|key| key.as_str()?.parse().ok());
         }
         (properties.with_headers(table.into()), notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is noted of a message with these headers, and how many are left.
+    fn noted(headers: &[(&str, i64)]) -> (Notes, usize) {
+        let mut table = FieldTable::default();
+        for (name, count) in headers {
+            table.insert((*name).into(), AMQPValue::LongLongInt(*count));
+        }
+        let (properties, notes) = Notes::take(BasicProperties::default().with_headers(table));
+        (notes, properties.headers().as_ref().map_or(0, |table| table.inner().len()))
+    }
+
+    #[test]
+    fn the_counts_of_a_quorum_queue_are_read_and_not_shown() {
+        let (notes, left) = noted(&[("x-delivery-count", 2), ("mine", 1)]);
+        assert_eq!((notes.returned, left), (Some(2), 1));
+        let (notes, left) = noted(&[("x-delivery-count", 1), ("x-acquired-count", 3)]);
+        assert_eq!((notes.returned, left), (Some(3), 0), "those that failed and those that did not");
+        assert_eq!(noted(&[("mine", 1)]).0.returned, None);
     }
 }
