@@ -28,6 +28,9 @@ use session::Session;
 const CONSUME: &str = "consume";
 const RECEIVE: &str = "receive";
 
+/// AMQP has 255 bytes for the name of a subscription, and a dot and a number stand behind the consumer's.
+const LONGEST_NAME: usize = 255 - 21;
+
 pub(crate) struct AmqpConsumer {
     inner: Arc<Inner>,
     settle: Arc<dyn Settle>,
@@ -94,7 +97,9 @@ impl AmqpConsumer {
             stop: CancellationToken::new(),
         });
         let (stage, mut ended) = watch::channel(Stage::Starting);
-        let name = name.unwrap_or_else(|| "celeriac".to_owned());
+        let mut name = name.unwrap_or_else(|| "celeriac".to_owned());
+        let fits = |length: &usize| name.is_char_boundary(*length);
+        name.truncate((0..=LONGEST_NAME.min(name.len())).rev().find(fits).unwrap_or(0));
         let settle: Arc<dyn Settle> = Arc::clone(settler) as _;
         // Dropped before its end, it stops the task.
         let consumer = Self { inner: Arc::clone(inner), settle, shared: Arc::clone(&shared), ended: ended.clone() };

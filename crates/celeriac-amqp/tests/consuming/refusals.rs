@@ -40,3 +40,16 @@ async fn no_queue_is_consumed_twice_by_one_consumer() {
     assert_eq!(depth(&vhost, &jobs).await, (1, 1));
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_consumer_of_a_long_name_is_a_consumer() {
+    let (vhost, jobs) = (vhost().await, queue("jobs"));
+    let store = open(&vhost).await;
+    publish(&store, &jobs, 0..1).await;
+    for name in ["x".repeat(300), "ä".repeat(300)] {
+        let options = ConsumeOptions::new([jobs.clone()]).name(name);
+        let mut consumer = store.broker().consume(options).await.unwrap();
+        drop(one(&mut consumer).await);
+    }
+    store.close().await.unwrap();
+}
