@@ -134,7 +134,7 @@ impl Held {
         }
         match end {
             End::Ack => drop(channel.basic_ack(tag, BasicAckOptions::default()).now_or_never()),
-            End::Drop | End::Requeue => go_back(&channel, tag),
+            End::Drop | End::Requeue | End::Return => go_back(&channel, tag),
         }
         true
     }

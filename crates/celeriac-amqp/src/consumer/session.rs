@@ -43,7 +43,10 @@ pub(crate) struct Session {
 pub(crate) enum End {
     Ack,
     Drop,
+    /// Somebody had it, and does not want it.
     Requeue,
+    /// Nobody had it.
+    Return,
 }
 
 /// A subscription to be made.
@@ -130,7 +133,7 @@ impl Session {
             let unwanted = retired || into.gone;
             let early = taken.due.filter(|_| !unwanted && !taken.expired);
             if unwanted || taken.expired {
-                back.push((tag, if unwanted { End::Requeue } else { End::Drop }));
+                back.push((tag, if unwanted { End::Return } else { End::Drop }));
             } else if let Some(due) = early {
                 into.early += 1;
                 state.early.insert((due, tag));
@@ -192,7 +195,7 @@ impl Session {
         let Some(entry) = unsettled.get_mut(&tag) else { return };
         entry.parking = false;
         if *retired {
-            state.end(&self.channel, &[(tag, End::Requeue)]);
+            state.end(&self.channel, &[(tag, End::Return)]);
         } else {
             early.extend(entry.early.map(|due| (due, tag)));
             self.demand.notify_one();
@@ -313,7 +316,7 @@ impl Session {
                 if let Some(by) = unsettled.get(&tag).and_then(|entry| entry.by) {
                     *back.entry(by).or_default() += 1;
                 }
-                ends.push((tag, End::Requeue));
+                ends.push((tag, End::Return));
             }
         }
         let several = state.lines.len() > 1;
@@ -342,7 +345,7 @@ impl Session {
         let mut tags: Vec<u64> = std::mem::take(early).into_iter().map(|(_, tag)| tag).collect();
         lines.iter_mut().for_each(|line| tags.extend(line.due.drain(..).chain(line.ready.drain(..))));
         tags.sort_unstable();
-        let ends: Vec<_> = tags.into_iter().map(|tag| (tag, End::Requeue)).collect();
+        let ends: Vec<_> = tags.into_iter().map(|tag| (tag, End::Return)).collect();
         state.end(&self.channel, &ends);
     }
 
@@ -404,7 +407,7 @@ impl Session {
                 line.due.retain(|waiting| !back.contains(waiting));
                 line.ready.retain(|waiting| !back.contains(waiting));
             }
-            state.end(&self.channel, &back.into_iter().map(|tag| (tag, End::Requeue)).collect::<Vec<_>>());
+            state.end(&self.channel, &back.into_iter().map(|tag| (tag, End::Return)).collect::<Vec<_>>());
         }
         old
     }

@@ -6,7 +6,7 @@ use celeriac_broker::{Delivery, Receipt};
 use celeriac_core::Timestamp;
 use futures_util::FutureExt as _;
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicRejectOptions};
 use tokio::time::Instant;
 
 use super::acks::{Acks, Came};
@@ -95,7 +95,12 @@ impl State {
             match end {
                 End::Ack => self.acks.add(*tag),
                 End::Drop | End::Requeue => {
-                    let options = BasicNackOptions { multiple: false, requeue: *end == End::Requeue };
+                    let options = BasicRejectOptions { requeue: *end == End::Requeue };
+                    let _ = channel.basic_reject(*tag, options).now_or_never();
+                }
+                // From RabbitMQ 4.3 on this does not count as a failure, of which a quorum queue takes only so many.
+                End::Return => {
+                    let options = BasicNackOptions { multiple: false, requeue: true };
                     let _ = channel.basic_nack(*tag, options).now_or_never();
                 }
             }
@@ -139,7 +144,7 @@ impl State {
     /// Nothing of this queue is held any more. The server is told so: it still counts what it delivered, and closes a channel where that stays
     /// for too long; and it must know before the queue is subscribed to anew, whose deliveries it might take these for.
     pub(super) fn forget(&mut self, channel: &Channel, line: usize) {
-        let tags = self.unsettled.iter().filter(|(_, entry)| entry.line == line).map(|(tag, _)| (*tag, End::Requeue));
+        let tags = self.unsettled.iter().filter(|(_, entry)| entry.line == line).map(|(tag, _)| (*tag, End::Return));
         let ends: Vec<_> = tags.collect();
         self.end(channel, &ends);
         if let Some(line) = self.lines.get_mut(line) {
