@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::line::Line;
 use super::reading::Taken;
-use super::session::{Session, Wish};
+use super::session::{Fetch, Session, Wish};
 use super::window::By;
 use super::{Shared, Stage};
 use crate::backoff::Backoff;
@@ -278,11 +278,11 @@ impl Reader<'_> {
     async fn fetch(&mut self) -> Result<(), Fault> {
         let (mut missing, mut queues) = {
             let desk = self.pump.shared.desk();
-            self.session.fetches(desk.asked)
+            self.session.fetches(desk.asked, self.pump.shared.most)
         };
         while missing > 0 && !queues.is_empty() {
             let mut left = Vec::new();
-            for (line, queue) in queues {
+            for Fetch { line, queue, room } in queues {
                 if missing == 0 {
                     break;
                 }
@@ -291,7 +291,9 @@ impl Reader<'_> {
                 if let Some(message) = got.map_err(|error| fault(RECEIVE, &error))? {
                     missing -= 1;
                     self.put([(line, None, message.delivery)]);
-                    left.push((line, queue));
+                    if room > 1 {
+                        left.push(Fetch { line, queue, room: room - 1 });
+                    }
                 }
             }
             queues = left;

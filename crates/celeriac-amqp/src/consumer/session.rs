@@ -57,6 +57,14 @@ pub(crate) struct Wish {
     pub(crate) prefetch: u16,
 }
 
+/// What may be fetched from a queue.
+pub(crate) struct Fetch {
+    pub(crate) line: usize,
+    pub(crate) queue: QueueName,
+    /// How many messages may come.
+    pub(crate) room: usize,
+}
+
 impl Session {
     pub(crate) fn new(number: u32, channel: Channel, name: &str, lines: Vec<Line>) -> Self {
         let now = Instant::now();
@@ -271,7 +279,7 @@ impl Session {
     ///
     /// With several queues, one message of each may come for one that is asked for, and go back when nobody asks for the others. Fetching brings
     /// exactly what is asked for, and takes a round trip for each.
-    pub(crate) fn fetches(&self, asked: usize) -> (usize, Vec<(usize, QueueName)>) {
+    pub(crate) fn fetches(&self, asked: usize, most: usize) -> (usize, Vec<Fetch>) {
         let mut state = self.lock();
         let missing = asked.saturating_sub(state.waiting());
         let subscribed = state.lines.iter().any(|line| !line.kept && line.window.active().next().is_some());
@@ -281,7 +289,15 @@ impl Session {
         let turn = state.turn;
         state.turn = (turn + 1) % state.lines.len().max(1);
         let order = state.lines.iter().enumerate().cycle().skip(turn).take(state.lines.len());
-        (missing, order.filter(|(_, line)| !line.gone).map(|(place, line)| (place, line.queue.clone())).collect())
+        let fetch = |(place, line): (usize, &Line)| {
+            let room = line.window.spare(most + line.early.min(EARLY));
+            (room > 0).then(|| Fetch { line: place, queue: line.queue.clone(), room })
+        };
+        let there = state.lines.iter().filter(|line| !line.gone).count();
+        let fetches: Vec<_> = order.filter(|(_, line)| !line.gone).filter_map(fetch).collect();
+        // What is settled makes room.
+        state.full |= fetches.len() < there;
+        (missing, fetches)
     }
 
     /// When acknowledgements are to be sent that wait for others.

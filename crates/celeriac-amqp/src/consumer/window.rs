@@ -91,11 +91,20 @@ impl Window {
         if room.saturating_mul(2) >= wanted {
             return None;
         }
-        let active: usize = self.subscriptions.iter().filter(|one| !one.cancelled).map(|one| one.prefetch).sum();
         let missing = wanted - room;
-        let growth = if self.subscriptions.len() < MANY { missing } else { missing.max(active) };
-        let growth = growth.min(most.saturating_sub(active + self.leaving())).min(LARGEST);
+        let growth = if self.subscriptions.len() < MANY { missing } else { missing.max(self.allowed()) };
+        let growth = growth.min(self.spare(most)).min(LARGEST);
         u16::try_from(growth).ok().filter(|growth| *growth > 0)
+    }
+
+    /// How many more may be let come, so that no more than `most` are on the way at any time.
+    pub(crate) fn spare(&self, most: usize) -> usize {
+        most.saturating_sub(self.allowed() + self.leaving())
+    }
+
+    /// How many may be on the way by the subscriptions there are.
+    fn allowed(&self) -> usize {
+        self.subscriptions.iter().filter(|one| !one.cancelled).map(|one| one.prefetch).sum()
     }
 
     /// Whether `wanted` cannot come before something is settled that will make place for more subscriptions.
@@ -158,6 +167,7 @@ mod tests {
         let mut window = Window::default();
         window.delivered(None);
         assert_eq!((window.room(), window.growth(1, 1)), (0, None));
+        assert_eq!((window.spare(1), window.spare(3)), (0, 2));
         window.settled(None);
         assert_eq!(window.growth(1, 1), Some(1));
     }
