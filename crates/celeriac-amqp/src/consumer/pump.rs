@@ -141,6 +141,11 @@ impl Pump {
         };
         let session = Arc::new(Session::new(self.inner.held.number(), channel, &self.name, lines));
         self.inner.held.insert(&session);
+        if closing.is_cancelled() {
+            // Whoever closes what there is may not have seen it.
+            self.inner.held.remove(&session);
+            return Err(Next::Stop);
+        }
         let mut reader = Reader { pump: self, session: &session, streams: SelectAll::new() };
         // CANCEL SAFETY: what the reader knows is of no use without its channel.
         let outcome = tokio::select! {
@@ -169,6 +174,26 @@ impl Pump {
             self.missing.remove(&queue);
         }
         Ok(live)
+    }
+}
+
+impl Drop for Pump {
+    /// Also when it panics, or the runtime goes down: whoever waits is told, and what nobody has taken goes back.
+    fn drop(&mut self) {
+        if self.shared.stop.is_cancelled() || self.inner.closing.is_cancelled() {
+            return;
+        }
+        let session = {
+            let mut desk = self.shared.desk();
+            let why = || Arc::new(Error::unavailable(RECEIVE, "what received for this consumer has ended"));
+            desk.failed.get_or_insert_with(why);
+            desk.session.take()
+        };
+        if let Some(session) = session {
+            session.retire();
+            self.inner.held.let_go(&session);
+        }
+        self.shared.news.notify_one();
     }
 }
 
