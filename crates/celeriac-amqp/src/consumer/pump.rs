@@ -239,7 +239,6 @@ impl Reader<'_> {
                 () = timer.wait() => self.look_around(),
                 Some((line, outcome)) = restoring.next() => match outcome {
                     Ok(()) => self.session.restored(line),
-                    Err(error) if error.is_retryable() => restoring.extend(self.restored(line)),
                     Err(error) => return Err(Fault::Refused(error).into()),
                 },
             }
@@ -255,7 +254,18 @@ impl Reader<'_> {
             async move {
                 // Not at once: who deleted it may do so again.
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                (line, restore(&inner, &queue).await)
+                let (mut backoff, mut told) = (Backoff::default(), false);
+                loop {
+                    match restore(&inner, &queue).await {
+                        Err(error) if error.is_retryable() => {
+                            if !std::mem::replace(&mut told, true) {
+                                tracing::warn!(%queue, error = %error.report(), "it cannot be made yet; trying on");
+                            }
+                        }
+                        outcome => return (line, outcome),
+                    }
+                    backoff.wait().await;
+                }
             }
             .boxed(),
         )
@@ -365,6 +375,8 @@ impl Reader<'_> {
             }
             (line, by, tag, taken)
         });
+        // All of them before the session is locked, for which those who take and settle would wait.
+        let read: Vec<_> = read.collect();
         let waits = self.session.put(read);
         if waits {
             self.pump.shared.news.notify_one();
