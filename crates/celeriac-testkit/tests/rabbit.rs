@@ -132,7 +132,7 @@ async fn the_server_evaluates_erlang_and_obeys_rabbitmqctl() {
     assert_eq!(server.eval("X = 20, {X + 1, \"a\", byte_size(<<\"é €\"/utf8>>)}").await, "{21,\"a\",6}");
     let all = join_all((0..50).map(|n| async move { server.eval(&n.to_string()).await == n.to_string() })).await;
     assert_eq!(all, [true; 50]);
-    assert_eq!(server.ctl(&["list_users"]).await.lines().next(), Some("guest\t[administrator]"));
+    assert!(server.ctl(&["list_users"]).await.lines().any(|user| user == "guest\t[administrator]"));
     assert!(server.ctl(&["list_vhosts"]).await.lines().any(|name| name == vhost.name()));
     for (broken, reason) in [("1 / 0", "badarith"), ("1 /", "syntax error")] {
         let vhost = vhost.clone();
