@@ -307,6 +307,16 @@ impl Shared {
         tokio::spawn(Dialling { shared: Arc::clone(self), progress }.run());
         Ok(Present::Dial(dial))
     }
+
+    /// Takes in a connection that has come up. `None` if this was closed meanwhile; so is the connection then.
+    fn up(&self, live: Live) -> Option<Live> {
+        let mut state = self.lock();
+        if self.closed.is_cancelled() {
+            return None;
+        }
+        state.live = Some(live.clone());
+        Some(live)
+    }
 }
 
 /// Makes a connection, for as long as somebody waits for it.
@@ -327,9 +337,10 @@ impl Dialling {
             };
             let error = match connected {
                 Ok(connection) => {
-                    let live = Live { connection, lost };
-                    self.shared.lock().live = Some(live.clone());
-                    return self.end(Progress::Up(live));
+                    if let Some(live) = self.shared.up(Live { connection, lost }) {
+                        self.end(Progress::Up(live));
+                    }
+                    return;
                 }
                 Err(error) if !error.is_retryable() => return self.end(Progress::Refused(Arc::new(error))),
                 Err(error) => error,

@@ -45,6 +45,17 @@ async fn answers_go_to_those_who_asked() {
 }
 
 #[tokio::test]
+async fn a_connection_that_comes_up_after_the_closing_is_closed() {
+    let server = RedisServer::start().await;
+    let link = link(config(&server.url()));
+    let live = link.live("ping").await.unwrap();
+    link.close();
+    assert!(link.shared.up(live).is_none());
+    assert!(link.shared.lock().live.is_none());
+    until(async || !server.command(&["CLIENT", "LIST"]).await.text().contains("name=celeriac")).await;
+}
+
+#[tokio::test]
 async fn calls_wait_for_a_server_that_comes_late() {
     let server = RedisServer::start().await;
     server.kill();
