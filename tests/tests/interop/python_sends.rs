@@ -89,7 +89,11 @@ async fn a_task_that_rust_does_not_know_is_not_registered() {
 
 #[tokio::test]
 async fn python_sees_the_states_of_a_task_in_rust() {
-    let bench = Bench::new().await;
+    sees_states(&Bench::new().await).await;
+}
+
+/// Has a task in Rust go from state to state, as Python sees them.
+pub(crate) async fn sees_states(bench: &Bench) {
     let _worker = RustWorker::start(bench.app.worker().track_started(true).name("rust@here")).await;
     let id = bench.send("rust.states", json!([])).await;
     for (state, info) in [

@@ -60,7 +60,11 @@ async fn rust_gets_what_a_task_in_python_raises() {
 
 #[tokio::test]
 async fn rust_hears_of_every_step_of_a_task_in_python() {
-    let bench = Bench::new().await;
+    hears_of_every_step(&Bench::new().await).await;
+}
+
+/// Has a task in Python tell its steps, and hears of them in Rust.
+pub(crate) async fn hears_of_every_step(bench: &Bench) {
     let _worker = bench.solo(json!({"task_track_started": true})).await;
     let folder = bench.place.path();
     let call = Signature::named("peers.steps").arg(3).arg(folder.display().to_string());

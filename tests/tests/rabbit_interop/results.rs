@@ -8,6 +8,8 @@ use celeriac_tests::until;
 use serde_json::{Value as Json, json};
 
 use crate::expiry::reach;
+use crate::python_sends::sees_states;
+use crate::rust_sends::hears_of_every_step;
 use crate::support::{Bench, PATIENCE, RustWorker, json_of, open_step, value};
 
 #[tokio::test]
@@ -57,20 +59,7 @@ async fn python_is_told_how_a_task_in_rust_ends() {
 
 #[tokio::test]
 async fn python_sees_the_states_of_a_task_in_rust() {
-    let bench = Bench::rpc().await;
-    let _worker = RustWorker::start(bench.app.worker().track_started(true).name("rust@here")).await;
-    let id = bench.send("rust.states", json!([])).await;
-    for (state, info) in [
-        ("STARTED", json!({"pid": std::process::id(), "hostname": "rust@here"})),
-        ("PROGRESS", json!({"current": 1, "total": 4})),
-        ("HALFWAY", json!({"at": "the middle"})),
-        ("SUCCESS", Json::Null),
-    ] {
-        until(state, async || bench.client.state(&id).await.0 == state).await;
-        assert_eq!(bench.client.state(&id).await.1, info);
-        bench.gate.open(1);
-    }
-    assert_eq!(bench.client.get(&id).await.unwrap(), Json::Null);
+    sees_states(&Bench::rpc().await).await;
 }
 
 #[tokio::test]
@@ -125,24 +114,8 @@ async fn rust_gets_what_a_task_in_python_returns_or_raises() {
 #[tokio::test]
 async fn rust_hears_of_every_step_of_a_task_in_python() {
     let bench = Bench::rpc().await;
-    let _worker = bench.solo(json!({"task_track_started": true})).await;
-    let folder = bench.place.path();
-    let call = Signature::named("peers.steps").arg(3).arg(folder.display().to_string());
-    let result = bench.app.send(call).await.unwrap();
-    let mut updates = result.updates().await.unwrap();
-    let mut next = 1;
-    while let Some(update) = tokio::time::timeout(PATIENCE, updates.next()).await.unwrap() {
-        let update = update.unwrap();
-        if update.state == TaskState::Started {
-            assert!(update.detail.get("pid").is_some() && next == 1, "{update:?}");
-            continue;
-        }
-        assert_eq!((&update.state, update.current, update.total), (&TaskState::PROGRESS, Some(next), Some(3)));
-        open_step(folder, next);
-        next += 1;
-    }
-    assert_eq!(next, 4);
-    assert_eq!(result.get_timeout(PATIENCE).await.unwrap(), Value::from(3));
+    hears_of_every_step(&bench).await;
+    let _worker = bench.solo(json!({})).await;
     let call = Signature::named("peers.custom_state").arg("HALFWAY").arg(value(json!({"at": "the 🦀"})));
     let result = bench.app.send(call).await.unwrap();
     until("the state is there", async || result.state().await.unwrap().as_str() == "HALFWAY").await;
