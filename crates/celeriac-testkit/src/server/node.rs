@@ -15,7 +15,7 @@ use super::process::Process;
 const ATTEMPTS: usize = 20;
 
 /// How many lines of a log a failed test shows.
-const LINES_SHOWN: usize = 200;
+const LINES_SHOWN: usize = 60;
 
 /// What servers of one kind have of their own.
 pub(super) trait Kind: Send + Sync {
@@ -135,7 +135,8 @@ impl<K: Kind> Drop for Node<K> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
+            // RabbitMQ tells of its start in hundreds of lines, which would hide what the test says.
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" [info] ")).collect();
             let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
             #[expect(clippy::print_stderr, reason = "it belongs to the output of the test that failed")]
             {
