@@ -140,10 +140,12 @@ async fn what_comes_early_while_rabbitmq_takes_no_messages_is_delivered_once() {
     let (vhost, jobs) = (server.vhost().await, queue("jobs"));
     let impatient = config(&vhost.url()).publish_timeout(Duration::from_secs(1));
     let store = AmqpStore::open(impatient).await.unwrap();
+    let patient = AmqpStore::open(config(&vhost.url())).await.unwrap();
     let mut early = outgoing("early", &jobs);
     let due = Timestamp::now() + Duration::from_secs(8);
     early.message.headers.set_extra("celeriac-due", due.as_micros());
-    store.broker().publish(vec![early]).await.unwrap();
+    patient.broker().publish(vec![early]).await.unwrap();
+    patient.close().await.unwrap();
     server.raise_memory_alarm().await;
     // From then on nothing is sent.
     store.broker().publish(vec![outgoing("late", &queue("others"))]).await.unwrap_err();

@@ -141,14 +141,19 @@ async fn a_server_that_is_down_is_told_in_time() {
 async fn an_alarm_of_the_server_is_told_in_time_and_keeps_nothing_back() {
     let server = RabbitServer::start().await;
     let vhost = server.vhost().await;
+    publish(&open(config(&vhost)).await, vec![outgoing("before", &queue("q"))]).await;
     let store = open(config(&vhost).publish_timeout(Duration::from_millis(700))).await;
     let broker = store.broker();
-    publish(&store, vec![outgoing("before", &queue("q"))]).await;
+    eventually(PATIENCE, async || broker.declare(&QueueSpec::direct(queue("q"))).await.is_ok()).await;
     server.raise_memory_alarm().await;
     let words = ["`publish_timeout`", "`connection.blocked`", "low on memory"];
     // The server says so once something is published, and has what came before it does.
-    let error = refusal(broker.publish(vec![outgoing("first", &queue("q"))]).await, &words);
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    eventually(PATIENCE, async || {
+        let error = broker.publish(vec![outgoing("first", &queue("q"))]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        error.report().contains(words[1])
+    })
+    .await;
     for number in 0..3 {
         refusal(broker.publish(vec![outgoing(format!("blocked {number}"), &queue("q"))]).await, &words);
     }
