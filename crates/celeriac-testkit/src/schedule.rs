@@ -182,7 +182,7 @@ suite! { ($) schedule, ScheduleBehaviour,
     leading::when_the_lease_ends_another_leads:
         "when the lease has ended another may lead, in a later term";
     leading::when_the_leader_resigns_another_leads_at_once:
-        "after the leader resigned another may lead at once, and whoever waits is woken";
+        "after the leader resigned another may lead at once, and all who wait are woken, at every handle";
     leading::who_does_not_lead_cannot_resign:
         "resigning a term that is not the newest does nothing";
 
@@ -207,6 +207,8 @@ suite! { ($) schedule, ScheduleBehaviour,
         "a store that cannot publish refuses a step with messages as `Unsupported`, and has no `store_id`";
     advancing::messages_are_published_with_their_step needs publishes:
         "the messages of a step are published when it is taken, to the store that `store_id` names, and not when it is stale or fenced";
+    advancing::who_waits_for_messages_gets_those_of_steps_in_order needs publishes:
+        "a consumer that waits is woken by the messages of steps, as by others, and gets them in the order of the steps";
     advancing::a_step_that_cannot_be_published_is_refused needs publishes:
         "a step whose messages cannot be published is refused alone: it leaves no state, and the others are taken";
 

@@ -186,6 +186,7 @@ async fn a_fault_in_a_store_of_schedules_breaks_the_behaviour_that_names_it() {
         (Fault::AdvancesAnybody, "messages_are_published_with_their_step"),
         (Fault::DeniesPublishing, "publishing_without_the_capability_is_unsupported"),
         (Fault::ForgetsToPublish, "messages_are_published_with_their_step"),
+        (Fault::ForgetsToPublish, "who_waits_for_messages_gets_those_of_steps_in_order"),
         (Fault::ForgetsToWake, "who_waits_is_woken_by_a_change"),
         (Fault::ForgetsToWake, "close_ends_a_pending_wait"),
         (Fault::IgnoresClose, "calls_after_close_are_unavailable"),

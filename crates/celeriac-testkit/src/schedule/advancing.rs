@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_broker::Outgoing;
+use celeriac_broker::{ConsumeOptions, Outgoing, QueueSpec};
 use celeriac_core::{EntryName, ErrorKind, ExchangeName, Message, QueueName, RoutingKey};
 use celeriac_schedule::{Advance, Lead, Revision, ScheduleStore, Step, Stepped, Term};
+use tokio::time::timeout;
 
-use super::kit::{ScheduleKit, name, state, step};
+use super::kit::{ScheduleKit, limit, name, state, step};
 
 fn message(queue: &QueueName) -> Outgoing {
     Outgoing::new(Message { body: "tick".into(), ..Message::default() }, queue)
@@ -188,6 +189,41 @@ pub(super) async fn messages_are_published_with_their_step(kit: &ScheduleKit) {
     assert!(!kit.advances(term, one).await);
     assert_eq!(waiting().await, 2, "a stale step publishes nothing");
     broker.purge(&queue).await.expect("an open broker purges");
+}
+
+pub(super) async fn who_waits_for_messages_gets_those_of_steps_in_order(kit: &ScheduleKit) {
+    let Some(broker) = kit.broker().await else { return };
+    let queue = QueueName::new(crate::unique("ticks")).expect("a valid name");
+    broker.declare(&QueueSpec::direct(queue.clone())).await.expect("an open broker declares");
+    let mut consumer =
+        broker.consume(ConsumeOptions::new([queue.clone()])).await.expect("an open broker has consumers");
+    let waiting = tokio::spawn(async move {
+        let mut came = Vec::new();
+        while came.len() < 6 {
+            for delivery in consumer.recv(limit(10)).await.expect("an open broker delivers") {
+                came.push(String::from_utf8_lossy(&delivery.message.body).into_owned());
+                delivery.ack().await.expect("an open broker takes acknowledgements");
+            }
+        }
+        came
+    });
+    let names = ["one", "other"].map(name);
+    let term = kit.lead("me").await;
+    let mut steps = Vec::new();
+    for name in &names {
+        kit.put(name, "definition").await;
+        let bodies = (1..=3).map(|number| format!("{name} {number}"));
+        let messages = bodies.map(|body| Message { body: body.into(), ..Message::default() });
+        let messages = messages.map(|message| Outgoing::new(message, &queue)).collect();
+        steps.push(step(&kit.get(name).await, "state").publishing(messages));
+    }
+    // So that the consumer waits, most likely; one that comes later has to get them too.
+    tokio::time::sleep(kit.quiet() / 2).await; // wait: that another task waits cannot be seen
+    let outcomes = kit.advance(term, steps).await;
+    assert!(matches!(outcomes[..], [Stepped::Done, Stepped::Done]), "{outcomes:?}");
+    let came = timeout(kit.patience(), waiting).await.expect("who waits is woken by a step");
+    let came = came.expect("receiving does not panic");
+    assert_eq!(came, ["one 1", "one 2", "one 3", "other 1", "other 2", "other 3"], "in the order of the steps");
 }
 
 pub(super) async fn a_step_that_cannot_be_published_is_refused(kit: &ScheduleKit) {

@@ -22,8 +22,11 @@ pub(super) async fn a_definition_of_any_bytes_comes_back(kit: &ScheduleKit) {
 }
 
 pub(super) async fn names_of_any_text_are_kept_apart(kit: &ScheduleKit) {
-    let texts = ["a", "A", "a ", " a", "a'%_*?\"\\", "é\u{1f331}", "/../:{}", "a:b", "a\0b", "a\nb", &"x".repeat(255)];
-    let names = texts.map(name);
+    let marks = ["(", "[", "-", "+", "(a", "[a"];
+    let others = ["a", "A", "a ", " a", "a'%_*?\"\\", "é\u{1f331}", "/../:{}", "a:b", "a\0", "a\0b", "a\nb"];
+    let long = "x".repeat(255);
+    let texts = [&marks[..], &others, &[long.as_str()]].concat();
+    let names: Vec<EntryName> = texts.iter().map(|text| name(*text)).collect();
     for name in &names {
         kit.put(name, name.as_str()).await;
     }
@@ -32,9 +35,13 @@ pub(super) async fn names_of_any_text_are_kept_apart(kit: &ScheduleKit) {
         assert_eq!((&entry.name, &entry.definition[..]), (name, name.as_bytes()), "each name has its own entry");
     }
     let listed = kit.store.list(None, limit(100)).await.expect("an open store lists");
-    let mut sorted: Vec<&str> = texts.to_vec();
+    let mut sorted = texts;
     sorted.sort_unstable();
     assert_eq!(listed.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), sorted, "by their bytes");
+    for pair in listed.windows(2) {
+        let next = kit.store.list(Some(&pair[0].name), limit(1)).await.expect("an open store lists");
+        assert_eq!(next, pair[1..], "what comes behind `{}`", pair[0].name);
+    }
 }
 
 pub(super) async fn each_change_has_a_larger_revision(kit: &ScheduleKit) {

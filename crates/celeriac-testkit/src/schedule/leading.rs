@@ -53,14 +53,16 @@ pub(super) async fn when_the_lease_ends_another_leads(kit: &ScheduleKit) {
 pub(super) async fn when_the_leader_resigns_another_leads_at_once(kit: &ScheduleKit) {
     let first = kit.lead("first").await;
     let latest = kit.latest().await;
-    let store = Arc::clone(&kit.store);
-    let waiting = tokio::spawn(async move { store.changed(latest).await });
+    let stores = [Arc::clone(&kit.store), Arc::clone(&kit.store), kit.another().await];
+    let waiting = stores.map(|store| tokio::spawn(async move { store.changed(latest).await }));
     assert!(matches!(kit.try_lead("second", LONG).await, Lead::Led { .. }), "the first leads");
     // So that it waits, most likely; one that returned already is right too.
     tokio::time::sleep(kit.quiet() / 2).await; // wait: that another task waits cannot be seen
     kit.store.resign(first).await.expect("an open store lets go");
-    let woken = timeout(kit.patience(), waiting).await.expect("who waits is woken when the leader resigns");
-    woken.expect("waiting does not panic").expect("an open store waits");
+    for waiting in waiting {
+        let woken = timeout(kit.patience(), waiting).await.expect("all who wait are woken when the leader resigns");
+        woken.expect("waiting does not panic").expect("an open store waits");
+    }
     let second = kit.lead("second").await;
     assert!(second > first, "{second:?} comes after {first:?}");
     kit.store.resign(second).await.expect("an open store lets go");
