@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use celeriac_core::{Error, ErrorKind};
 use deadpool_redis::redis::{Arg, Cmd, ErrorKind as DriverKind, RedisError};
 
+use crate::keys::SCHEDULE_VERSION;
+
 /// Why one attempt at a command failed, in the terms a caller decides by: may it be tried again?
 ///
 /// Each carries the error to report when it is not.
@@ -85,6 +87,15 @@ pub(crate) fn answer(operation: &'static str, code: &str, detail: &str, command:
             Some(key) => Fault::Refused(Error::config(operation, wrong_type(&[key.into()]))),
             None => refused(ErrorKind::Config, wrong_type(&command.map(keys).unwrap_or_default()).into()),
         },
+        // As one of our scripts has found out.
+        "WRONGVERSION" => {
+            let (found, key) = detail.split_once(' ').unwrap_or(("?", detail));
+            let why = format!(
+                "key `{key}` is of version {found}, and this celeriac knows version {SCHEDULE_VERSION} alone: another one has \
+                 written the schedule there, or another program uses the same name; set `global_keyprefix` to keep apart from it"
+            );
+            Fault::Refused(Error::config(operation, why))
+        }
         "MISCONF" => unavailable("Redis takes no changes, because it cannot write to its disk: the disk may be full"),
         "OOM" => unavailable("Redis is full: it has reached its `maxmemory` and may evict nothing"),
         "NOREPLICAS" => {

@@ -8,6 +8,9 @@ pub(crate) const SEPARATOR: &str = "\u{6}\u{16}";
 /// How many messages that cannot be read are kept aside.
 pub(crate) const MOST_ASIDE: usize = 1_000;
 
+/// The version of what lies in the keys of a schedule: [`ScheduleKeys`].
+pub(crate) const SCHEDULE_VERSION: u32 = 1;
+
 /// The names in one database, under one prefix.
 ///
 /// # Wire format
@@ -41,6 +44,26 @@ pub(crate) struct Keys {
     pub(crate) aside: String,
     /// Channel: the names of queues whose first due time became an earlier one.
     pub(crate) due_channel: String,
+    pub(crate) schedule: ScheduleKeys,
+}
+
+/// The keys of the store of schedules. Entries are by their names.
+#[derive(Debug)]
+pub(crate) struct ScheduleKeys {
+    /// Hash: the version of these keys, the last revision, who leads and until when, and what was forgotten.
+    pub(crate) schedule: String,
+    /// Hash: `<revision>:<definition>`.
+    pub(crate) definitions: String,
+    /// Hash: `<steps>:<state>`.
+    pub(crate) states: String,
+    /// Sorted set: all names, by their bytes.
+    pub(crate) names: String,
+    /// Sorted set: entries, and the removed ones that are remembered, by the revision of their last change.
+    pub(crate) changes: String,
+    /// Sorted set: the latter alone.
+    pub(crate) removed: String,
+    /// Channel: something has changed, or the leader resigned.
+    pub(crate) channel: String,
 }
 
 impl Keys {
@@ -58,6 +81,15 @@ impl Keys {
             sweep: own("sweep"),
             aside: own("aside"),
             due_channel: format!("{prefix}/{}._celeriac.due", config.db),
+            schedule: ScheduleKeys {
+                schedule: own("schedule"),
+                definitions: own("schedule.definitions"),
+                states: own("schedule.states"),
+                names: own("schedule.names"),
+                changes: own("schedule.changes"),
+                removed: own("schedule.removed"),
+                channel: format!("{prefix}/{}._celeriac.schedule", config.db),
+            },
             channel_prefix: format!("{prefix}{}", config.channel_prefix()),
             result_prefix: config.result_prefix(),
             steps: config.priority_steps.clone(),
@@ -241,6 +273,16 @@ mod tests {
         assert_eq!(keys.unacked_index, "pre_unacked_index");
         assert_eq!(keys.fanout_channel("celeryev", "worker.#"), "pre_/3.celeryev/worker.#");
         assert_eq!(keys.fanout_channel("celery.pidbox", ""), "pre_/3.celery.pidbox");
+    }
+
+    #[test]
+    fn the_schedule_has_its_own_keys_behind_the_prefix_and_a_channel_for_each_database() {
+        let keys = keys("redis://localhost/3?global_keyprefix=pre_").schedule;
+        assert_eq!(keys.schedule, "pre__celeriac.schedule");
+        for key in [&keys.definitions, &keys.states, &keys.names, &keys.changes, &keys.removed] {
+            assert!(key.starts_with("pre__celeriac.schedule."), "{key}");
+        }
+        assert_eq!(keys.channel, "pre_/3._celeriac.schedule");
     }
 
     #[test]

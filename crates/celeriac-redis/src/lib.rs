@@ -1,4 +1,4 @@
-//! Broker and result backend of celeriac on Redis, sharing queues and results with Python's Celery.
+//! Broker, result backend and store of schedules of celeriac on Redis, sharing queues and results with Python's Celery.
 //!
 //! Part of [celeriac](https://docs.rs/celeriac); most users want that crate, and give it a URL that begins with `redis://`.
 //!
@@ -11,6 +11,8 @@
 //!   the first try was done. A plain publish whose answer was lost is repeated, and the message may come twice.
 //! - **As durable as Redis is configured.** `publish` returns when Redis has answered; what of that survives a crash is up to `appendonly` and `appendfsync`.
 //! - **One transition.** Where broker and result backend are of one store, a result, what follows from it and the acknowledgement are one script.
+//! - **One step.** [`RedisStore::schedule`] takes a step of a schedule and publishes its messages by one script: a tick is sent if and only if its step
+//!   is taken, also when the answer was lost. Leases go by the server's clock.
 //!
 //! # What it needs
 //! Redis 6.2 or later, or Valkey; tested with Redis 7.0. Not Redis Cluster. A tokio runtime with time and I/O enabled: a store works on the one it
@@ -62,6 +64,7 @@ mod keys;
 mod link;
 mod publish;
 mod push;
+mod schedule;
 mod script;
 mod settle;
 mod slots;

@@ -6,10 +6,11 @@ use deadpool_redis::redis::{self, Cmd};
 
 /// A script, with what several have in common before it.
 macro_rules! with_tools {
-    ($path:literal) => {
+    ($($tool:literal, )* => $path:literal) => {
         concat!(
             include_str!("lua/naming.lua"),
             include_str!("lua/due.lua"),
+            $(include_str!($tool),)*
             "local function script()\n",
             include_str!($path),
             "end\nreturn naming(script)\n"
@@ -18,13 +19,13 @@ macro_rules! with_tools {
 }
 
 /// Takes messages, and records who holds them.
-pub(crate) static TAKE: Script = Script::new(with_tools!("lua/take.lua"));
+pub(crate) static TAKE: Script = Script::new(with_tools!(=> "lua/take.lua"));
 /// Ends deliveries, stores results, publishes.
-pub(crate) static SETTLE: Script = Script::new(with_tools!("lua/settle.lua"));
+pub(crate) static SETTLE: Script = Script::new(with_tools!("lua/push.lua", => "lua/settle.lua"));
 /// Renews leases.
-pub(crate) static RENEW: Script = Script::new(with_tools!("lua/renew.lua"));
+pub(crate) static RENEW: Script = Script::new(with_tools!(=> "lua/renew.lua"));
 /// Finds what is in nobody's hands.
-pub(crate) static SWEEP: Script = Script::new(with_tools!("lua/sweep.lua"));
+pub(crate) static SWEEP: Script = Script::new(with_tools!(=> "lua/sweep.lua"));
 /// Pushes to several lists.
 pub(crate) static PUBLISH: Script =
     Script::new(concat!(include_str!("lua/naming.lua"), include_str!("lua/publish.lua")));
@@ -38,6 +39,9 @@ pub(crate) static BRIDGE: Script = Script::new(include_str!("lua/bridge.lua"));
 /// Counts the parts of a chord, and knows who sends its body.
 pub(crate) static CHORD: Script = Script::new(include_str!("lua/chord.lua"));
 
+/// The entries of a schedule, who leads, and steps with their messages.
+pub(crate) static SCHEDULE: Script = Script::new(with_tools!("lua/push.lua", => "lua/schedule.lua"));
+
 /// Every script of the crate: what a server that has lost its scripts is given again.
 pub(crate) static ALL: &[&Script] = &[
     &TAKE,
@@ -49,6 +53,7 @@ pub(crate) static ALL: &[&Script] = &[
     &PURGE,
     &BRIDGE,
     &CHORD,
+    &SCHEDULE,
     #[cfg(test)]
     &TEST,
 ];

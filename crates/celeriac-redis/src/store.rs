@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
 use celeriac_core::{Error, ErrorKind, QueueName, Result, StoreId};
+use celeriac_schedule::ScheduleStore;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,14 +23,15 @@ use crate::hub::Hub;
 use crate::keeper::{self, Order};
 use crate::keys::Keys;
 use crate::link::Link;
+use crate::schedule::RedisSchedule;
 use crate::slots::Slots;
 use crate::watch::Watches;
 use crate::wire::json;
 
-/// An open Redis database: a broker and a result backend in one. Clones share it.
+/// An open Redis database: a broker, a result backend and a store of schedules in one. Clones share it.
 ///
-/// It is closed when its broker and its backend are closed, save what was not asked for or was dropped before; or when the last handle,
-/// consumer and delivery is dropped.
+/// It is closed when its broker, its backend and its store of schedules are closed, save what was not asked for or was dropped before; or when
+/// the last handle, consumer and delivery is dropped.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
     inner: Arc<Inner>,
@@ -58,6 +60,7 @@ impl RedisStore {
             endpoint,
             keeper: Mutex::default(),
             closing: CancellationToken::new(),
+            schedule_closed: CancellationToken::new(),
             taking: watch::Sender::new(0),
             closed: AtomicU8::new(0),
             users: Mutex::default(),
@@ -90,17 +93,26 @@ impl RedisStore {
         chords
     }
 
-    /// Closes the broker and the backend: hands back what is held, and disconnects.
+    /// The store of schedules: on the same store as the broker, so that a step and its messages are one transition.
+    #[must_use]
+    pub fn schedule(&self) -> Arc<dyn ScheduleStore> {
+        let schedule = Arc::new(RedisSchedule::new(Arc::clone(&self.inner)));
+        self.inner.hand_out(Half::Schedule, &schedule);
+        schedule
+    }
+
+    /// Closes the broker, the backend and the store of schedules: hands back what is held, and disconnects.
     ///
     /// # Errors
     /// If what is held could not be handed back within 5 seconds: it comes back when its lease ends. The store is closed all the same.
     ///
     /// # Cancel safety
-    /// What is held is handed back all the same. If this is dropped while it waits for that, the backend may be open still: call it again.
+    /// What is held is handed back all the same. If this is dropped while it waits for that, the others may be open still: call it again.
     pub async fn close(&self) -> Result<()> {
         let broker = self.inner.close(Half::Broker).await;
         let backend = self.inner.close(Half::Backend).await;
-        broker.and(backend)
+        let schedule = self.inner.close(Half::Schedule).await;
+        broker.and(backend).and(schedule)
     }
 }
 
@@ -109,6 +121,7 @@ impl RedisStore {
 pub(crate) enum Half {
     Broker = 1,
     Backend = 2,
+    Schedule = 4,
 }
 
 /// What the threads of a store share.
@@ -208,6 +221,8 @@ pub(crate) struct Inner {
     keeper: Mutex<Option<mpsc::UnboundedSender<Order>>>,
     /// Cancelled when the broker is closed.
     pub(crate) closing: CancellationToken,
+    /// Cancelled when the store of schedules is closed.
+    pub(crate) schedule_closed: CancellationToken,
     /// How many calls that take messages are under way.
     taking: watch::Sender<usize>,
     /// The halves that were closed.
@@ -280,7 +295,7 @@ impl Inner {
         let outcome = self.end(half).await;
         let used = self.users().iter().any(|(half, _)| !self.is_closed(*half));
         if !used {
-            for half in [Half::Broker, Half::Backend] {
+            for half in [Half::Broker, Half::Backend, Half::Schedule] {
                 // Nobody holds anything of a half that nobody uses.
                 let _ = self.end(half).await;
             }
@@ -292,8 +307,10 @@ impl Inner {
 
     async fn end(&self, half: Half) -> Result<()> {
         let before = self.closed.fetch_or(half as u8, Ordering::SeqCst);
-        if matches!(half, Half::Backend) {
-            self.watches.close();
+        match half {
+            Half::Broker => {}
+            Half::Backend => self.watches.close(),
+            Half::Schedule => self.schedule_closed.cancel(),
         }
         if before & half as u8 == 0 && matches!(half, Half::Broker) {
             self.closing.cancel();

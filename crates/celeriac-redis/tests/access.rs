@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use celeriac_broker::{Completion, Destination, ExchangeKind, Outgoing, QueueSpec, Requeue};
 use celeriac_core::{
-    ContentType, ErrorKind, ExchangeName, Message, Payload, QueueName, RoutingKey, StoreResult, TaskId, TaskMeta,
-    TaskState, Timestamp,
+    ContentType, EntryName, ErrorKind, ExchangeName, Message, Payload, QueueName, RoutingKey, StoreResult, TaskId,
+    TaskMeta, TaskState, Timestamp,
 };
-use celeriac_redis::{Protocol, RedisConfig};
+use celeriac_redis::{Protocol, RedisConfig, RedisStore};
+use celeriac_schedule::{Advance, Changes, Condition, Lead, Put, Step, Stepped};
 use celeriac_testkit::server::RedisServer;
 use celeriac_testkit::soon;
 use common::*;
@@ -88,6 +89,8 @@ async fn everything(protocol: Protocol, db: u32) {
     backend.forget(&[id, second]).await.unwrap();
     backend.sweep().await.unwrap();
 
+    everything_of_schedules(&store, &other).await;
+    one(&mut taking).await.ack().await.unwrap();
     drop(watch);
     taking.cancel().await.unwrap();
     let far = Timestamp::now() + Duration::from_secs(3600);
@@ -105,6 +108,26 @@ async fn everything(protocol: Protocol, db: u32) {
     // Whatever was refused, is in the server's own list, even where a store did without.
     let refused = server.command(&["ACL", "LOG"]).await;
     assert!(!format!("{refused:?}").contains("celeriac"), "{refused:?}");
+}
+
+async fn everything_of_schedules(store: &RedisStore, other: &RedisStore) {
+    let (schedule, entry) = (store.schedule(), EntryName::from_static("entry"));
+    let Put::Done(revision) = schedule.put(&entry, "definition".into(), Condition::Always).await.unwrap() else {
+        panic!("it is written")
+    };
+    let Lead::Leading(term) = schedule.lead("me", LEASE * 60).await.unwrap() else { panic!("nobody leads") };
+    let step = Step::new(entry.clone(), revision, 0, "state").publishing(vec![outgoing("tick", &queue("jobs"))]);
+    let Advance::Stepped(taken) = schedule.advance(term, vec![step]).await.unwrap() else { panic!("it leads") };
+    assert!(matches!(taken[..], [Stepped::Done]), "{taken:?}");
+    assert_eq!(schedule.list(None, ONE).await.unwrap(), [schedule.get(&entry).await.unwrap().unwrap()]);
+    let waiting = tokio::spawn({
+        let schedule = other.schedule();
+        async move { schedule.changed(revision).await }
+    });
+    assert!(schedule.remove(&entry).await.unwrap());
+    soon(waiting).await.unwrap().unwrap();
+    assert!(matches!(schedule.changes(revision, ONE).await.unwrap(), Changes::Known { .. }));
+    schedule.resign(term).await.unwrap();
 }
 
 #[tokio::test]

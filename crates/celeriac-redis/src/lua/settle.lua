@@ -10,8 +10,7 @@
 --   end:    'ack' | 'back' list order envelope score ('' if it is held by the caller; else it has to have that in the index) | 'aside' list most note
 --           | 'park' queue list-of-step-0 parked due step unique order stamp size-of-tail
 --   record: key, whether it is an end, milliseconds to live ('' for ever), value
---   push:   'list' list envelope | 'park' queue list-of-step-0 parked due step unique may-go-at-once envelope
---           | 'fanout' channel beginning-of-seen-keys number-of-queues queue... envelope
+--   push:   see push.lua
 -- Returns: the number of entries done, the places from 0 of those passed over (not held), what went wrong with the next: '' nothing; NUL
 --          and a key, that the state of a compressed record there has to be told; with `!` before it, what is wrong for all of them.
 local unacked, index, marks, parked_index, workers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -29,11 +28,7 @@ if ARGV[3] == '1' then
   end
 end
 
-local cursor = 6
-local function take()
-  cursor = cursor + 1
-  return ARGV[cursor - 1]
-end
+cursor = 6
 
 -- What is known of records that only the caller can decompress.
 local known = {}
@@ -104,52 +99,9 @@ local function back_to(list, order, envelope)
   table.insert(backs[list], { tonumber(order), envelope })
 end
 
--- Whether nothing can be parked at `parked`: what is wrong.
-local function unparkable(parked)
-  local key = occupied({ parked, 'zset', parked_index, 'zset', workers, 'zset' })
-  return key and wrong_type(key)
-end
-
 -- The general case. Returns nothing, 'lost', or what is wrong: that is looked for before anything is done.
 local function settle()
   local at = now()
-  local function read_push()
-    local push = { kind = take() }
-    if push.kind == 'list' then
-      push.list = take()
-    elseif push.kind == 'park' then
-      push.queue, push.plain, push.parked, push.due = take(), take(), take(), take()
-      push.step, push.unique, push.early = take(), take(), take()
-      push.list = list_of(push.plain, push.step, separator)
-    else
-      push.channel, push.seen, push.queues = take(), take(), {}
-      for i = 1, tonumber(take()) do push.queues[i] = take() end
-    end
-    push.envelope = take()
-    return push
-  end
-
-  local function publish(push)
-    if push.kind == 'list' then
-      redis.call('LPUSH', push.list, push.envelope)
-    elseif push.kind == 'park' then
-      -- Where nobody is who would move it, it takes Celery's own form, if it has one: any worker may take it then, and ours park it.
-      if tonumber(push.due) <= at or (push.early == '1' and redis.call('ZCOUNT', workers, at, '+inf') == 0) then
-        redis.call('LPUSH', push.list, push.envelope)
-      else
-        local member = push.unique .. ':' .. push.step .. ':' .. push.envelope
-        park(push.parked, parked_index, push.queue, due_channel, push.due, member)
-      end
-    else
-      if #push.queues > 0 then
-        local seen = push.seen .. redis.sha1hex(push.envelope)
-        for _, queue in ipairs(push.queues) do redis.call('SADD', seen, queue) end
-        redis.call('EXPIRE', seen, 60)
-      end
-      redis.pcall('PUBLISH', push.channel, push.envelope)
-    end
-  end
-
   local tag, verb, operand = take(), take(), {}
   for i = 1, ({ ack = 0, back = 4, park = 9, aside = 3 })[verb] do operand[i] = take() end
   local records, pushes, wrong = {}, {}, false
@@ -159,14 +111,12 @@ local function settle()
     records[i] = record
   end
   for i = 1, tonumber(take()) do
-    local push = read_push()
-    if push.list and not is_list(push.list) then wrong = wrong_type(push.list) end
-    if push.parked then wrong = unparkable(push.parked) or wrong end
-    pushes[i] = push
+    pushes[i] = read_push(separator)
+    wrong = hindered(pushes[i], parked_index, workers) or wrong
   end
   local back = verb == 'back' and operand[1] or verb == 'park' and list_of(operand[2], operand[5], separator)
   if back and not is_list(back) then wrong = wrong_type(back) end
-  if verb == 'park' then wrong = unparkable(operand[3]) or wrong end
+  if verb == 'park' then wrong = unparkable(operand[3], parked_index, workers) or wrong end
 
   local value = tag ~= '' and redis.call('HGET', unacked, tag)
   if tag ~= '' and not value then return 'lost' end
@@ -174,7 +124,7 @@ local function settle()
   if verb == 'back' and operand[4] ~= '' and tonumber(redis.call('ZSCORE', index, tag) or 0) ~= tonumber(operand[4]) then return 'lost' end
   if wrong then return wrong end
   if tag ~= '' then redis.call('HDEL', unacked, '') end
-  for _, push in ipairs(pushes) do publish(push) end
+  for _, push in ipairs(pushes) do publish(push, parked_index, workers, due_channel, at) end
   for _, record in ipairs(records) do store(record[1], record.head, record[2], record[3], record[4]) end
   if verb == 'back' then
     back_to(back, operand[2], operand[3])
