@@ -286,6 +286,26 @@ async fn a_user_that_may_not_push_to_a_list_takes_no_step_for_it() {
 }
 
 #[tokio::test]
+async fn a_user_that_may_look_at_lists_but_not_push_leaves_every_entry_as_it_was() {
+    let server = RedisServer::builder().user("narrow", "secret", "~* &* +@all -lpush").start().await;
+    let schedule = open(RedisConfig::from_url(&server.url_as("narrow", "secret")).unwrap()).await.schedule();
+    let entry = name("entry");
+    put(&schedule, &entry, "definition").await;
+    let term = lead(&schedule).await;
+    for silent in [false, true] {
+        if silent {
+            outcomes(&schedule, term, vec![step(&get(&schedule, &entry).await, Vec::new())]).await;
+        }
+        let before = get(&schedule, &entry).await;
+        let taken = outcomes(&schedule, term, vec![step(&before, vec![outgoing("x", &queue("jobs"))])]).await;
+        let [Stepped::Refused(error)] = &taken[..] else { panic!("{taken:?}") };
+        assert!(error.to_string().contains("lacks a permission"), "{error}");
+        assert_eq!(get(&schedule, &entry).await, before);
+    }
+    assert_eq!(ask(&server, &["EXISTS", "jobs"]).await, "0");
+}
+
+#[tokio::test]
 async fn while_the_server_is_a_replica_a_step_waits_and_is_taken_once_it_is_none() {
     let (server, jobs, entry) = (RedisServer::start().await, queue("jobs"), name("entry"));
     let schedule = open(config(&server)).await.schedule();

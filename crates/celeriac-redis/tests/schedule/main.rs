@@ -195,6 +195,9 @@ async fn what_was_removed_long_ago_is_forgotten_and_that_is_told() {
     const REMEMBERED: usize = 10_000;
     let server = RedisServer::start().await;
     let schedule = open(config(&server)).await.schedule();
+    // One that came back is not forgotten.
+    put(&schedule, &name("stays"), "definition").await;
+    schedule.remove(&name("stays")).await.unwrap();
     let known = put(&schedule, &name("stays"), "definition").await;
     let come_and_go = async |range: std::ops::Range<usize>| {
         for start in range.clone().step_by(100) {
@@ -224,6 +227,8 @@ async fn what_was_removed_long_ago_is_forgotten_and_that_is_told() {
     let lengths = [ask(&server, &["ZCARD", KEYS[4]]).await, ask(&server, &["ZCARD", KEYS[5]]).await];
     let [changes, removed] = lengths.map(|length| length.parse::<usize>().unwrap());
     assert_eq!(changes, removed + 1, "those that are remembered, and `stays`");
+    let (term, stays) = (lead(&schedule).await, get(&schedule, &name("stays")).await);
+    assert!(matches!(outcomes(&schedule, term, vec![step(&stays, Vec::new())]).await[..], [Stepped::Done]));
 }
 
 #[tokio::test]
