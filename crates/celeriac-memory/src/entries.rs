@@ -57,13 +57,8 @@ impl Entries {
     pub(crate) fn put(&mut self, name: &EntryName, definition: Bytes, condition: Condition) -> Put {
         let known = self.entries.get(name);
         let revision = known.map(|entry| entry.revision);
-        let holds = match condition {
-            Condition::Always => true,
-            Condition::Absent => revision.is_none(),
-            Condition::At(expected) => revision == Some(expected),
-        };
         match known {
-            _ if !holds => return Put::Unmet(revision),
+            _ if !condition.holds(revision) => return Put::Unmet(revision),
             Some(entry) if entry.definition == definition => return Put::Done(entry.revision),
             _ => {}
         }

@@ -55,6 +55,18 @@ pub enum Condition {
     At(Revision),
 }
 
+impl Condition {
+    /// Whether it holds for an entry with this revision; `None` if there is no entry.
+    #[must_use]
+    pub fn holds(self, present: Option<Revision>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Absent => present.is_none(),
+            Self::At(expected) => present == Some(expected),
+        }
+    }
+}
+
 /// What became of a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {

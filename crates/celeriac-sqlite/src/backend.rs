@@ -1,7 +1,6 @@
 //! The result backend half.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use celeriac_backend::{BackendCapabilities, ResultBackend, Watch};
@@ -9,6 +8,7 @@ use celeriac_core::{Result, StoreId, StoreResult, TaskId, TaskMeta};
 
 use crate::record::{self, Record};
 use crate::store::{Half, Inner};
+use crate::wake::Watching;
 use crate::watch::ResultWatch;
 use crate::writer::Call;
 
@@ -22,21 +22,6 @@ pub(crate) struct SqliteBackend {
 impl SqliteBackend {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
         Self { inner }
-    }
-
-    /// Has others wake this process when they store.
-    async fn announce(&self) -> Result<()> {
-        if self.inner.shared.watching.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        let (job, answer) = Call::new("watch", |txn| {
-            let sql = "UPDATE owner SET watching = 1 WHERE id = ?1";
-            txn.connection.prepare_cached(sql)?.execute([txn.my_id()])?;
-            txn.topology.changed(txn.connection)
-        });
-        self.inner.call("watch", (job.joining(), answer)).await?;
-        self.inner.shared.watching.store(true, Ordering::SeqCst);
-        Ok(())
     }
 }
 
@@ -89,7 +74,7 @@ impl ResultBackend for SqliteBackend {
         self.inner.check_open(Half::Backend, "watch")?;
         // In this order, so that no record slips through: what is stored later is announced, what was stored before is read.
         let watch = ResultWatch::new(id, &self.inner.shared);
-        self.announce().await?;
+        self.inner.announce("watch", Watching::Results).await?;
         let (shared, id) = (Arc::clone(&self.inner.shared), id.clone());
         let read = move |connection: &rusqlite::Connection| shared.watches.read(connection, &id, shared.now());
         self.inner.read("watch", read).await?;

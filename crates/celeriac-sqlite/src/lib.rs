@@ -1,5 +1,5 @@
-//! The embedded, durable default of celeriac: broker and result backend in one SQLite file, shared by any number of
-//! processes of one machine.
+//! The embedded, durable default of celeriac: broker, result backend and store of schedules in one SQLite file, shared by any
+//! number of processes of one machine.
 //!
 //! Part of [celeriac](https://docs.rs/celeriac); most users want that crate. Nothing has to be installed or run: producers,
 //! workers and tools open the same path. Processes on different machines need another broker; a network file system is
@@ -10,7 +10,10 @@
 //!   keeps what it holds for its [lease](SqliteConfig::lease).
 //! - Other processes are woken by sockets, in less than a millisecond; nothing is polled. Beside the database `jobs.db`
 //!   stands a directory `jobs.db.d` for sockets and locks. It may be deleted when no process uses the database.
-//! - A task's result, what follows from it and its acknowledgement are written in one transaction.
+//! - A task's result, what follows from it and its acknowledgement are written in one transaction; so are a step of the
+//!   schedule and the messages that it causes.
+//! - A file of an older version is brought up to the present one when it is opened. Processes of the older version write to it
+//!   no more: they fail, and say so.
 //! - Queues have every option, save arguments, which are refused: `durable` and transient messages are kept like all others,
 //!   a queue that `expires` goes within a few minutes of that time.
 //!
@@ -46,11 +49,14 @@ mod broker;
 mod checkpoint;
 mod config;
 mod consumer;
+mod entries;
 mod error;
 mod handback;
+mod news;
 mod owner;
 mod publish;
 mod record;
+mod schedule;
 mod schema;
 mod settle;
 mod shared;

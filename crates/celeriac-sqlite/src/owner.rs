@@ -132,6 +132,7 @@ impl Writer {
             self.shared.ready_all();
             let error = fault.explain("watch", &self.opened.place.path);
             self.shared.watches.fail(&error);
+            self.shared.news.wake();
             return Err(error.into());
         }
         let now = self.shared.now();
@@ -144,7 +145,7 @@ impl Writer {
             owner.seen = version;
             self.shared.ready_all();
             // That is work for the thread that is woken by others. Without one, it is done here.
-            if !self.shared.watches.is_empty() && !wake::remind(&self.opened.place, owner.me.id) {
+            if self.shared.watches_anything() && !wake::remind(&self.opened.place, owner.me.id) {
                 self.shared.woken(&Wake { everything: true, ..Wake::default() });
             }
             if owner.is_forgotten(connection)? {

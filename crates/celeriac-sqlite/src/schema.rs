@@ -10,21 +10,25 @@ use std::path::{Path, PathBuf};
 
 use celeriac_core::{Error, Result};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::config::{Durability, SqliteConfig};
 use crate::error::{Fault, Outcome};
+use crate::news::Mark;
 
 /// So many symbolic links to symbolic links are followed, as by Linux.
 const MOST_LINKS: u8 = 40;
 /// `Cele` in ASCII: says that a file is ours.
 const APPLICATION_ID: i64 = 0x4365_6c65;
 /// Goes up with every change to the tables, and to how their columns are written: also with every new name in `wire`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// What leads from each version to the next, from an empty file on.
+const MIGRATIONS: [&str; 2] = [TABLES, SCHEDULE];
 
 /// `rank` orders messages within a queue: twice the distance from the highest priority, plus one unless the message was
 /// handed back. `expires`, `due` and the like are microseconds since 1970; `deliveries` counts past ones, in `held` the
-/// present one too.
+/// present one too. `watching` has the bits of `Watching`.
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('topology', 0);
@@ -88,11 +92,36 @@ CREATE TABLE result (
 CREATE INDEX result_expiry ON result (expires) WHERE expires IS NOT NULL;
 ";
 
+/// Names are bytes, and so is their order. The first revision is kept free, so that those who have read an empty store are not
+/// at the start. `forgotten` is that of the latest removal that is no longer in `removed`. Without a `leader`, nobody leads.
+const SCHEDULE: &str = "
+CREATE TABLE entry (
+    id INTEGER PRIMARY KEY,
+    name BLOB NOT NULL UNIQUE,
+    revision INTEGER NOT NULL UNIQUE,
+    steps INTEGER NOT NULL,
+    definition BLOB NOT NULL,
+    state BLOB
+) STRICT;
+CREATE TABLE removed (revision INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE) STRICT;
+CREATE TABLE schedule (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    revision INTEGER NOT NULL,
+    forgotten INTEGER NOT NULL,
+    resignations INTEGER NOT NULL,
+    term INTEGER NOT NULL,
+    leader TEXT, lease INTEGER, lease_until INTEGER
+) STRICT;
+INSERT INTO schedule (id, revision, forgotten, resignations, term) VALUES (1, 1, 0, 0, 0);
+";
+
 /// An open database, and the places beside it.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
     pub(crate) place: Place,
+    /// Where the schedule stands.
+    pub(crate) mark: Mark,
     /// Whoever holds this file's lock may begin to write: SQLite's own waiting starves some for seconds.
     pub(crate) turnstile: File,
 }
@@ -162,8 +191,9 @@ fn try_open(config: &SqliteConfig) -> Outcome<Opened> {
     let connection = first(connect(&place.path, config, true), &place.path)?;
     prepare(&connection, &place.path)?;
     place.identity = identity(&place.path)?;
+    let mark = Mark::read(&connection)?;
     turnstile.unlock()?;
-    Ok(Opened { connection, place, turnstile })
+    Ok(Opened { connection, place, mark, turnstile })
 }
 
 /// At first, a file that cannot be opened is one that was named wrongly.
@@ -308,8 +338,8 @@ pub(crate) fn check_version(connection: &Connection, path: &Path) -> Outcome {
     if version > VERSION { Err(newer(version, &path.display())) } else { Ok(()) }
 }
 
-/// Whether the file is one of ours; `false` if it is empty.
-fn check(connection: &Connection, path: &Path) -> Outcome<bool> {
+/// Checks that the file is one of ours, and tells the version of its tables; 0 if it is empty.
+fn check(connection: &Connection, path: &Path) -> Outcome<i64> {
     let path = path.display();
     // One transaction, for another process may be creating it at this moment.
     let whole = connection.unchecked_transaction()?;
@@ -321,7 +351,7 @@ fn check(connection: &Connection, path: &Path) -> Outcome<bool> {
         return Err(refuse(format!("`{path}` cannot be written to")));
     }
     if tables == 0 && id == 0 {
-        return Ok(false);
+        return Ok(0);
     }
     if id != APPLICATION_ID {
         return Err(refuse(format!("`{path}` is another program's database: its application id is {id}")));
@@ -329,20 +359,22 @@ fn check(connection: &Connection, path: &Path) -> Outcome<bool> {
     if version > VERSION {
         return Err(newer(version, &path));
     }
-    Ok(version == VERSION)
+    Ok(version)
 }
 
-/// Makes the tables unless they are there. Called with the turnstile held.
+/// Makes the tables unless they are there, and those of an older version the present ones. Called with the turnstile held.
 fn prepare(connection: &Connection, path: &Path) -> Outcome {
-    if check(connection, path)? {
+    let version = check(connection, path)?;
+    if version == VERSION {
         return Ok(());
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(refuse(format!("`{}` is on a file system where SQLite cannot share it", path.display())));
     }
-    let transaction = connection.unchecked_transaction()?;
-    transaction.execute_batch(TABLES)?;
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let done = usize::try_from(version).unwrap_or(0);
+    MIGRATIONS.iter().skip(done).try_for_each(|migration| transaction.execute_batch(migration))?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
@@ -363,7 +395,7 @@ mod tests {
             std::thread::scope(|scope| {
                 let looking = scope.spawn(|| {
                     let connection = connect(&path, &config, false).unwrap();
-                    while !check(&connection, &path).unwrap() {}
+                    while check(&connection, &path).unwrap() != VERSION {}
                 });
                 prepare(&connect(&path, &config, true).unwrap(), &path).unwrap();
                 looking.join().unwrap();

@@ -1,7 +1,7 @@
 //! `Shared`: what the threads of one store have in common.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use celeriac_core::Clock;
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::config::SqliteConfig;
 use crate::error::Outcome;
 use crate::handback::Back;
+use crate::news::{Mark, News};
 use crate::schema::{self, Place};
 use crate::topology::micros;
 use crate::wake::Wake;
@@ -29,12 +30,13 @@ pub(crate) struct Shared {
     /// Microseconds.
     pub(crate) lease: i64,
     pub(crate) watches: Watches,
+    pub(crate) news: News,
     /// Counts the commits, also those that failed: as long as it moves, the writer is not stuck.
     pub(crate) progress: AtomicU64,
     /// Whether the writer has the database to itself: then it may take its time.
     pub(crate) writing: AtomicBool,
-    /// Whether other processes know that this one watches results.
-    pub(crate) watching: AtomicBool,
+    /// What other processes know that this one watches: bits of `Watching`.
+    pub(crate) watching: AtomicU8,
     clock: Arc<dyn Clock>,
     consumers: Mutex<Consumers>,
     readers: Mutex<Vec<Connection>>,
@@ -68,14 +70,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(place: Place, config: SqliteConfig) -> Self {
+    pub(crate) fn new(place: Place, mark: Mark, config: SqliteConfig) -> Self {
         Self {
             place,
             lease: micros(config.lease),
             watches: Watches::default(),
+            news: News::new(mark),
             progress: AtomicU64::new(0),
             writing: AtomicBool::new(false),
-            watching: AtomicBool::new(false),
+            watching: AtomicU8::new(0),
             clock: Arc::clone(&config.clock),
             consumers: Mutex::default(),
             readers: Mutex::default(),
@@ -110,7 +113,12 @@ impl Shared {
 
     /// Whether anybody here waits for anything of others.
     pub(crate) fn listens(&self) -> bool {
-        !lock(&self.consumers).waiting.is_empty() || !self.watches.is_empty()
+        !lock(&self.consumers).waiting.is_empty() || self.watches_anything()
+    }
+
+    /// Whether anybody here waits for results, or for the schedule to change.
+    pub(crate) fn watches_anything(&self) -> bool {
+        !self.watches.is_empty() || self.news.is_awaited()
     }
 
     /// Rings for the consumers of `queues`.
@@ -151,6 +159,17 @@ impl Shared {
             self.ready_all();
         } else {
             self.ready(&wake.queues);
+        }
+        if (wake.everything || wake.schedule) && self.news.is_awaited() {
+            match self.read(Mark::read) {
+                Ok(mark) => self.news.offer(mark),
+                Err(fault) => {
+                    let error = fault.explain("wait for changes", &self.place.path);
+                    tracing::warn!(error = %error.report(), "the schedule cannot be read");
+                    // Those who wait meet the same, and can say so.
+                    self.news.wake();
+                }
+            }
         }
         if self.watches.is_empty() || !wake.everything && wake.results.is_empty() {
             return;
@@ -196,6 +215,7 @@ impl Shared {
         self.stopped.store(true, Ordering::Relaxed);
         lock(&self.readers).clear();
         self.watches.close();
+        self.news.wake();
     }
 
     pub(crate) fn stopped(&self) -> bool {

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
 use celeriac_core::{Error, Result, StoreId};
+use celeriac_schedule::ScheduleStore;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -16,14 +17,16 @@ use crate::broker::SqliteBroker;
 use crate::config::SqliteConfig;
 use crate::error::{Outcome, closed};
 use crate::handback::HandBack;
+use crate::schedule::SqliteSchedule;
 use crate::schema;
 use crate::shared::{MOST_READERS, Shared};
 use crate::txn::Txn;
+use crate::wake::Watching;
 use crate::writer::{Call, Order, Writer};
 
-/// An open database: a broker and a result backend in one. Clones share it.
+/// An open database: a broker, a result backend and a store of schedules in one. Clones share it.
 ///
-/// It is closed when both its broker and its backend are closed, or the last handle, consumer and delivery is dropped.
+/// It is closed when its broker, its backend and its schedule are closed, or the last handle, consumer and delivery is dropped.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -53,7 +56,7 @@ impl SqliteStore {
                     return;
                 }
             };
-            let shared = Arc::new(Shared::new(opened.place.clone(), config));
+            let shared = Arc::new(Shared::new(opened.place.clone(), opened.mark, config));
             let writer = Writer::new(opened, Arc::clone(&shared), queue);
             // Without anybody to wait for it, there will be no orders either, and the writer ends at once.
             let _ = ready.send(Ok(shared));
@@ -95,14 +98,22 @@ impl SqliteStore {
         Arc::new(SqliteBackend::new(Arc::clone(&self.inner)))
     }
 
-    /// Closes the broker and the backend: flushes, hands back what is held, and releases the file.
+    /// The store of schedules: the same as the broker's, so that a step is taken and publishes its messages in one transaction.
+    #[must_use]
+    pub fn schedule(&self) -> Arc<dyn ScheduleStore> {
+        self.inner.hand_out(Half::Schedule);
+        Arc::new(SqliteSchedule::new(Arc::clone(&self.inner)))
+    }
+
+    /// Closes the broker, the backend and the schedule: flushes, hands back what is held, and releases the file.
     ///
     /// # Errors
     /// If the flush failed.
     pub async fn close(&self) -> Result<()> {
         let broker = crate::broker::close(&self.inner).await;
         let backend = self.inner.close(Half::Backend).await;
-        broker.and(backend)
+        let schedule = self.inner.close(Half::Schedule).await;
+        broker.and(backend).and(schedule)
     }
 }
 
@@ -121,6 +132,11 @@ impl Drop for End {
 pub(crate) enum Half {
     Broker = 1,
     Backend = 2,
+    Schedule = 4,
+}
+
+impl Half {
+    const ALL: [Self; 3] = [Self::Broker, Self::Backend, Self::Schedule];
 }
 
 pub(crate) struct Inner {
@@ -156,15 +172,18 @@ impl Inner {
     /// Closes `half`, and with the last half the database.
     pub(crate) async fn close(&self, half: Half) -> Result<()> {
         self.mark_closed(half);
-        if matches!(half, Half::Backend) {
-            self.shared.watches.close();
+        match half {
+            Half::Broker => {}
+            Half::Backend => self.shared.watches.close(),
+            Half::Schedule => self.shared.news.wake(),
         }
         let closed = self.closed.load(Ordering::SeqCst);
         if self.handed_out.load(Ordering::SeqCst) & !closed != 0 {
             return Ok(());
         }
-        self.mark_closed(Half::Broker);
-        self.mark_closed(Half::Backend);
+        for half in Half::ALL {
+            self.mark_closed(half);
+        }
         let Some(orders) = self.orders.write().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
         let (stopped, done) = oneshot::channel();
         // A writer that has ended by itself has nothing left to do.
@@ -194,6 +213,18 @@ impl Inner {
         self.wait(operation, answer).await?
     }
 
+    /// Has other processes wake this one for `what`.
+    pub(crate) async fn announce(&self, operation: &'static str, what: Watching) -> Result<()> {
+        let watching = what as u8;
+        if self.shared.watching.load(Ordering::SeqCst) & watching != 0 {
+            return Ok(());
+        }
+        let (job, answer) = Call::new(operation, move |txn| txn.announce(watching));
+        self.call(operation, (job.joining(), answer)).await?;
+        self.shared.watching.fetch_or(watching, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Has the writer give something up, which it goes on to try if it fails.
     pub(crate) async fn hand_back(&self, operation: &'static str, job: HandBack) -> Result<()> {
         let (job, answer) = job.answered();
@@ -210,7 +241,7 @@ impl Inner {
             match tokio::time::timeout(patience, &mut answer).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(_)) => {
-                    return Err(match self.is_closed(Half::Broker) || self.is_closed(Half::Backend) {
+                    return Err(match Half::ALL.into_iter().any(|half| self.is_closed(half)) {
                         true => closed(operation),
                         false => Error::unexpected(operation, "the writing thread has ended"),
                     });

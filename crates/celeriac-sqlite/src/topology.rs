@@ -8,6 +8,7 @@ use celeriac_core::{Error, ErrorKind, ExchangeName, RoutingKey};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Fault, Outcome};
+use crate::wake::Watching;
 
 /// What publishing needs to know of a queue.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +33,8 @@ pub(crate) struct Topology {
     by_id: HashMap<i64, Queue>,
     exchanges: HashMap<String, Exchange>,
     listeners: HashMap<i64, Vec<i64>>,
-    watchers: Option<Vec<i64>>,
+    /// Owners, and the bits of what they watch.
+    watchers: Option<Vec<(i64, u8)>>,
 }
 
 impl Topology {
@@ -178,13 +180,19 @@ impl Topology {
         })
     }
 
-    /// The owners that watch results.
-    pub(crate) fn watchers(&mut self, connection: &Connection) -> Outcome<&[i64]> {
+    /// The owners that watch this.
+    pub(crate) fn watchers(
+        &mut self,
+        connection: &Connection,
+        what: Watching,
+    ) -> Outcome<impl Iterator<Item = i64> + use<'_>> {
         if self.watchers.is_none() {
-            let mut statement = connection.prepare_cached("SELECT id FROM owner WHERE watching = 1")?;
-            self.watchers = Some(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?);
+            let mut statement = connection.prepare_cached("SELECT id, watching FROM owner WHERE watching <> 0")?;
+            let owners = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            self.watchers = Some(owners.collect::<Result<_, _>>()?);
         }
-        Ok(self.watchers.as_deref().unwrap_or_default())
+        let owners = self.watchers.as_deref().unwrap_or_default();
+        Ok(owners.iter().filter(move |(_, watching)| watching & what as u8 != 0).map(|(owner, _)| *owner))
     }
 
     /// Creates the queue, its exchanges and its bindings.

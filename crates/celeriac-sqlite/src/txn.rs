@@ -7,6 +7,7 @@ use celeriac_core::TaskMeta;
 use rusqlite::Connection;
 
 use crate::error::Outcome;
+use crate::news::Mark;
 use crate::shared::Shared;
 use crate::topology::Topology;
 
@@ -46,6 +47,8 @@ pub(crate) struct Effects {
     pub(crate) ready: Vec<i64>,
     /// Records that were written.
     pub(crate) results: Vec<Arc<TaskMeta>>,
+    /// Where the schedule stands, if a definition changed or the leader resigned.
+    pub(crate) schedule: Option<Mark>,
     /// By how many the deliveries held here became more.
     pub(crate) held: i64,
 }
@@ -60,6 +63,7 @@ impl Effects {
     pub(crate) fn absorb(&mut self, other: Self) {
         other.ready.into_iter().for_each(|queue| self.ready(queue));
         self.results.extend(other.results);
+        self.schedule = other.schedule.or(self.schedule);
         self.held += other.held;
     }
 }
@@ -77,6 +81,13 @@ impl Txn<'_> {
         if let Some(me) = self.me.as_deref_mut() {
             me.lease_until = 0;
         }
+    }
+
+    /// Has others wake this store for what is one of the bits of `Watching`.
+    pub(crate) fn announce(&mut self, watching: u8) -> Outcome {
+        let sql = "UPDATE owner SET watching = watching | ?2 WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute((self.my_id(), watching))?;
+        self.topology.changed(self.connection)
     }
 
     /// Renews the lease when it is due.

@@ -19,8 +19,17 @@ pub(crate) struct Wake {
     pub(crate) queues: Vec<i64>,
     /// Tasks of which a record was stored, as hashes.
     pub(crate) results: Vec<u64>,
+    /// Whether a definition of the schedule changed, or its leader resigned.
+    pub(crate) schedule: bool,
     /// Too much to be told.
     pub(crate) everything: bool,
+}
+
+/// What a store has others wake it for, as bits of `owner.watching`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Watching {
+    Results = 1,
+    Schedule = 2,
 }
 
 /// No datagram is longer: several always fit into a socket's buffer.
@@ -46,7 +55,7 @@ impl Wake {
             return vec![b'*'];
         }
         let mut out = Vec::with_capacity(length);
-        out.push(b'+');
+        out.push(if self.schedule { b'!' } else { b'+' });
         out.extend_from_slice(&u16::try_from(self.queues.len()).unwrap_or(u16::MAX).to_le_bytes());
         self.queues.iter().for_each(|queue| out.extend_from_slice(&queue.to_le_bytes()));
         self.results.iter().for_each(|result| out.extend_from_slice(&result.to_le_bytes()));
@@ -60,10 +69,12 @@ impl Wake {
             let (queues, rest) = rest.split_first_chunk::<2>()?;
             let (numbers, tail) = rest.as_chunks::<8>();
             let queues = usize::from(u16::from_le_bytes(*queues));
-            (*kind == b'+' && tail.is_empty() && queues <= numbers.len()).then(|| numbers.split_at(queues))
+            (matches!(kind, b'+' | b'!') && tail.is_empty() && queues <= numbers.len())
+                .then(|| (*kind == b'!', numbers.split_at(queues)))
         })();
         match parsed {
-            Some((queues, results)) => {
+            Some((schedule, (queues, results))) => {
+                self.schedule |= schedule;
                 self.queues.extend(queues.iter().map(|queue| i64::from_le_bytes(*queue)));
                 self.results.extend(results.iter().map(|result| u64::from_le_bytes(*result)));
             }
@@ -269,10 +280,12 @@ mod tests {
 
     #[test]
     fn a_wake_comes_back_the_same() {
-        let wake = Wake { queues: vec![1, -1], results: vec![Wake::hash("a"), 7], everything: false };
-        let mut again = Wake::default();
-        again.decode(&wake.encode());
-        assert_eq!(again, wake);
+        for schedule in [false, true] {
+            let wake = Wake { queues: vec![1, -1], results: vec![Wake::hash("a"), 7], schedule, everything: false };
+            let mut again = Wake::default();
+            again.decode(&wake.encode());
+            assert_eq!(again, wake);
+        }
     }
 
     #[cfg(unix)]

@@ -18,7 +18,7 @@ use crate::schema::{self, Opened};
 use crate::shared::Shared;
 use crate::topology::Topology;
 use crate::txn::{Effects, Txn};
-use crate::wake::{Peers, Wake};
+use crate::wake::{Peers, Wake, Watching};
 
 /// No commit is put off for more work than this: messages of ordinary size.
 pub(crate) const MOST_WEIGHT: usize = 2048;
@@ -419,6 +419,9 @@ impl Writer {
         for record in &effects.results {
             self.shared.watches.offer(record);
         }
+        if let Some(mark) = effects.schedule {
+            self.shared.news.offer(mark);
+        }
         self.wake_for(&effects).unwrap_or_else(|fault| {
             let error = fault.explain("wake", &self.opened.place.path);
             tracing::debug!(error = %error.report(), "others will notice by themselves");
@@ -449,8 +452,13 @@ impl Writer {
             }
         }
         if !effects.results.is_empty() {
-            for owner in self.topology.watchers(connection)? {
-                wake(*owner, &|wake| wake.results.extend(effects.results.iter().map(|meta| Wake::hash(&meta.task_id))));
+            for owner in self.topology.watchers(connection, Watching::Results)? {
+                wake(owner, &|wake| wake.results.extend(effects.results.iter().map(|meta| Wake::hash(&meta.task_id))));
+            }
+        }
+        if effects.schedule.is_some() {
+            for owner in self.topology.watchers(connection, Watching::Schedule)? {
+                wake(owner, &|wake| wake.schedule = true);
             }
         }
         Ok(wakes)

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
+use celeriac_schedule::ScheduleStore;
 use celeriac_sqlite::{SqliteConfig, SqliteStore};
 use celeriac_testkit::backend::BackendHarness;
 use celeriac_testkit::broker::BrokerHarness;
+use celeriac_testkit::schedule::ScheduleHarness;
 use tempfile::TempDir;
 
 struct Harness {
@@ -56,6 +58,21 @@ impl BackendHarness for Harness {
     }
 }
 
+#[async_trait]
+impl ScheduleHarness for Harness {
+    async fn open(&self) -> Arc<dyn ScheduleStore> {
+        self.store().await.schedule()
+    }
+
+    async fn reopen(&self) -> Option<Arc<dyn ScheduleStore>> {
+        Some(self.store().await.schedule())
+    }
+
+    async fn broker(&self) -> Option<Arc<dyn Broker>> {
+        Some(self.store().await.broker())
+    }
+}
+
 mod backend {
     use super::Harness;
 
@@ -66,4 +83,10 @@ mod broker {
     use super::Harness;
 
     celeriac_testkit::broker_conformance!(Harness::new);
+}
+
+mod schedule {
+    use super::Harness;
+
+    celeriac_testkit::schedule_conformance!(Harness::new);
 }

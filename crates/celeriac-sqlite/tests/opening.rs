@@ -1,11 +1,16 @@
 //! What can be opened, and how the rest is refused.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_core::{Error, ErrorKind};
+use celeriac_broker::ConsumeOptions;
+use celeriac_core::{EntryName, Error, ErrorKind, QueueName, TaskId};
+use celeriac_schedule::Condition;
 use celeriac_sqlite::{SqliteConfig, SqliteStore};
+use celeriac_testkit::{ManualClock, soon};
 use tempfile::TempDir;
 
 fn directory() -> TempDir {
@@ -96,6 +101,57 @@ async fn a_newer_schema_is_refused() {
     SqliteStore::open(SqliteConfig::new(&path)).await.unwrap().close().await.unwrap();
     raw(&path, "PRAGMA user_version = 99");
     refused_saying(&path, "made by a newer celeriac: its schema is version 99").await;
+}
+
+/// The tables, as SQLite keeps them.
+fn tables(path: &Path) -> Vec<(String, Option<String>)> {
+    let database = rusqlite::Connection::open(path).expect("SQLite reads it");
+    let mut statement = database.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").expect("SQLite reads it");
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("SQLite reads it");
+    rows.collect::<Result<_, _>>().expect("SQLite reads it")
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_migrated_with_all_it_holds() {
+    let directory = directory();
+    let (path, new) = (directory.path().join("old.db"), directory.path().join("new.db"));
+    raw(&path, include_str!("fixtures/version-1.sql"));
+    // After what was delayed is due, and the lease of the killed consumer has ended.
+    let clock = ManualClock::at("2026-11-22T08:00:00Z".parse().unwrap());
+    let store = SqliteStore::open(SqliteConfig::new(&path).clock(Arc::new(clock))).await.unwrap();
+    let mut consumer = store.broker().consume(ConsumeOptions::new([QueueName::from_static("jobs")])).await.unwrap();
+    let mut bodies = Vec::new();
+    while bodies.len() < 3 {
+        for delivery in soon(consumer.recv(NonZeroUsize::MAX)).await.unwrap() {
+            bodies.push(String::from_utf8(delivery.message.body.to_vec()).unwrap());
+            delivery.ack().await.unwrap();
+        }
+    }
+    bodies.sort();
+    assert_eq!(bodies, ["delayed", "held", "ready"]);
+    let result = store.backend().fetch(&[TaskId::new("done").unwrap()]).await.unwrap().remove(0).unwrap();
+    assert_eq!(result.result.unwrap().data, "42");
+    let (schedule, name) = (store.schedule(), EntryName::from_static("entry"));
+    schedule.put(&name, "definition".into(), Condition::Always).await.unwrap();
+    drop(consumer);
+    store.close().await.unwrap();
+
+    let again = SqliteStore::open(SqliteConfig::new(&path)).await.unwrap();
+    assert_eq!(again.schedule().get(&name).await.unwrap().unwrap().definition, "definition");
+    again.close().await.unwrap();
+    SqliteStore::open(SqliteConfig::new(&new)).await.unwrap().close().await.unwrap();
+    assert_eq!(tables(&path), tables(&new), "as those of a new file");
+}
+
+#[tokio::test]
+async fn many_migrate_a_file_at_once() {
+    let directory = directory();
+    let path = directory.path().join("old.db");
+    raw(&path, include_str!("fixtures/version-1.sql"));
+    let opening = (0..8).map(|_| tokio::spawn(SqliteStore::open(SqliteConfig::new(&path))));
+    for opened in opening.collect::<Vec<_>>() {
+        opened.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
