@@ -10,7 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use celeriac_broker::{Completion, Verb, settle_all};
-use celeriac_core::{StoreResult, TaskId, TaskMeta, TaskState};
+use celeriac_core::{EntryName, StoreResult, TaskId, TaskMeta, TaskState};
+use celeriac_schedule::{Advance, Condition, Lead, Put, Revision, ScheduleStore, Step, Stepped};
 use celeriac_sqlite::SqliteConfig;
 use celeriac_testkit::soon;
 use common::*;
@@ -19,6 +20,10 @@ use rustix::process::{Pid, Signal, kill_process};
 const ROLE: &str = "CELERIAC_SQLITE_TEST_ROLE";
 const DATABASE: &str = "CELERIAC_SQLITE_TEST_DATABASE";
 const LEASE: Duration = Duration::from_secs(1);
+
+fn entry() -> EntryName {
+    EntryName::from_static("entry")
+}
 
 /// Another process. Killed when it is dropped.
 struct Process {
@@ -143,6 +148,37 @@ async fn child() {
                 let id = TaskId::new(format!("task-{n}")).unwrap();
                 let meta = TaskMeta::new(id, TaskState::Success);
                 store.backend().store(vec![StoreResult::new(meta)]).await.unwrap();
+            }
+        }
+        "advance" => {
+            let schedule = store.schedule();
+            let Lead::Leading(term) = schedule.lead(&std::process::id().to_string(), Duration::ZERO).await.unwrap()
+            else {
+                panic!("no lease is longer than nothing")
+            };
+            loop {
+                let now = schedule.get(&entry()).await.unwrap().unwrap();
+                let ticks = vec![outgoing("tick", &jobs), outgoing("tock", &jobs)];
+                let step = Step::new(entry(), now.revision, now.steps, "state").publishing(ticks);
+                let advanced = schedule.advance(term, vec![step]).await.unwrap();
+                assert!(
+                    matches!(advanced, Advance::Stepped(ref one) if matches!(one[..], [Stepped::Done])),
+                    "{advanced:?}"
+                );
+                say("taken");
+            }
+        }
+        "change" => {
+            let schedule = store.schedule();
+            say("ready");
+            for n in 0.. {
+                if asked() == "put" {
+                    schedule.put(&entry(), n.to_string().into(), Condition::Always).await.unwrap();
+                } else {
+                    let lead = schedule.lead("child", Duration::from_secs(3_600)).await.unwrap();
+                    let Lead::Leading(term) = lead else { panic!("nobody else leads") };
+                    schedule.resign(term).await.unwrap();
+                }
             }
         }
         other => panic!("no role {other}"),
@@ -282,4 +318,58 @@ async fn no_accepted_message_is_lost_when_processes_are_killed() {
     assert!(rest.intersection(&done).next().is_none(), "what was acknowledged stays gone");
     let sound: String = raw(&place.path()).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
+}
+
+#[tokio::test]
+async fn a_change_of_the_schedule_wakes_another_process() {
+    let place = Place::new();
+    let schedule = place.open().await.schedule();
+    let mut other = Process::start("change", &place.path());
+    assert_eq!(other.hear().as_deref(), Some("ready"));
+    let mut latest = Revision(1);
+    for word in ["put", "resign"] {
+        let mut times = Vec::new();
+        for _ in 0..50 {
+            let mut waiting = std::pin::pin!(schedule.changed(latest));
+            // What another process did before is news too, once.
+            if tokio::time::timeout(Duration::from_millis(20), &mut waiting).await.is_ok() {
+                waiting.set(schedule.changed(latest));
+                let again = tokio::time::timeout(Duration::from_millis(20), &mut waiting).await;
+                again.expect_err("nothing has happened since");
+            }
+            let start = Instant::now();
+            other.tell(word);
+            soon(waiting).await.unwrap();
+            times.push(start.elapsed());
+            latest = revision(&*schedule).await;
+        }
+        times.sort();
+        assert!(times[25] < Duration::from_millis(250), "{word}: woken and not polled: {:?}", times[25]);
+    }
+}
+
+async fn revision(schedule: &dyn ScheduleStore) -> Revision {
+    let found = schedule.get(&entry()).await.expect("an open store reads");
+    found.expect("the entry is there").revision
+}
+
+#[tokio::test]
+async fn whenever_a_leader_is_killed_each_step_has_published_its_messages() {
+    let (place, jobs) = (Place::new(), queue("jobs"));
+    let store = place.open().await;
+    let schedule = store.schedule();
+    let put = schedule.put(&entry(), "definition".into(), Condition::Always).await.unwrap();
+    assert!(matches!(put, Put::Done(_)));
+    let mut told = 0;
+    for round in 0..6 {
+        let mut leader = Process::start("advance", &place.path());
+        for _ in 0..10 + round {
+            assert_eq!(leader.hear().as_deref(), Some("taken"));
+            told += 1;
+        }
+        leader.kill();
+        let steps = schedule.get(&entry()).await.unwrap().unwrap().steps;
+        assert!(steps >= told, "{told} of {steps} steps were told of");
+        assert_eq!(store.broker().depth(&jobs).await.unwrap(), steps * 2, "two messages for each step, and no other");
+    }
 }

@@ -60,6 +60,7 @@ async fn a_refused_step_takes_the_queue_that_it_made_along() {
     // Nor does the next step of the same transaction believe in it.
     let outcomes = advance(&schedule, term, vec![bad, good]).await;
     assert!(matches!(outcomes[..], [Stepped::Refused(_), Stepped::Done]), "{outcomes:?}");
+    assert_eq!(store.broker().depth(&fresh).await.unwrap(), 1, "the queue was made once more");
     let mut consumer = consumer(&store, &fresh).await;
     assert_eq!(text(&one(&mut consumer).await), "good");
     assert_eq!(count("SELECT count(*) FROM message"), Ok(1));
@@ -106,6 +107,29 @@ async fn a_step_publishes_as_a_broker_does() {
     assert_eq!(store.broker().depth(&jobs).await.unwrap(), 0, "one has expired, and one is not due");
     clock.advance(LONG);
     assert_eq!(store.broker().depth(&jobs).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_step_wakes_those_who_consume_here_and_elsewhere() {
+    let (place, jobs) = (Place::new(), queue("jobs"));
+    let (store, other) = (place.open().await, place.open().await);
+    let schedule = store.schedule();
+    let (term, mut step) = (lead(&schedule).await, put(&schedule, &name("entry")).await);
+    for consuming in [&store, &other] {
+        let mut consumer = consumer(consuming, &jobs).await;
+        let mut quickest = Duration::MAX;
+        for _ in 0..20 {
+            let start = std::time::Instant::now();
+            let one_step = step.clone().publishing(vec![outgoing("tick", &jobs)]);
+            let (delivery, outcomes) = tokio::join!(one(&mut consumer), advance(&schedule, term, vec![one_step]));
+            assert!(matches!(outcomes[..], [Stepped::Done]));
+            quickest = quickest.min(start.elapsed());
+            delivery.ack().await.unwrap();
+            step.steps += 1;
+        }
+        assert!(quickest < Duration::from_millis(100), "woken, not polled: {quickest:?}");
+        consumer.cancel().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -172,34 +196,6 @@ async fn a_hundred_thousand_entries_are_listed_page_by_page() {
         after = entries.last().map(|entry| entry.name.clone());
     }
     assert_eq!(count, ENTRIES);
-}
-
-#[tokio::test]
-async fn two_stores_wake_each_other() {
-    let place = Place::new();
-    let (one, other) = (place.open().await.schedule(), place.open().await.schedule());
-    let entry = name("entry");
-    let mut quickest = Duration::MAX;
-    for number in 0..50 {
-        let before = match one.put(&entry, format!("{number}").into(), Condition::Always).await.unwrap() {
-            Put::Done(revision) => revision,
-            Put::Unmet(_) => panic!("there is no condition"),
-        };
-        let waits = async {
-            loop {
-                one.changed(before).await.unwrap();
-                if one.get(&entry).await.unwrap().unwrap().revision > before {
-                    break;
-                }
-            }
-        };
-        let start = std::time::Instant::now();
-        let changes = other.put(&entry, format!("{number}, again").into(), Condition::Always);
-        let ((), changed) = tokio::join!(soon(waits), changes);
-        changed.unwrap();
-        quickest = quickest.min(start.elapsed());
-    }
-    assert!(quickest < Duration::from_millis(100), "woken, not polled: {quickest:?}");
 }
 
 #[tokio::test]

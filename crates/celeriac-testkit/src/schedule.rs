@@ -189,6 +189,10 @@ suite! { ($) schedule, ScheduleBehaviour,
     // Steps.
     advancing::a_step_leaves_its_state:
         "a step that is taken leaves its state, and is counted";
+    advancing::a_state_of_any_bytes_comes_back:
+        "a state may hold any bytes, one mebibyte of them too";
+    advancing::numbers_that_were_never_given_fit_nothing:
+        "a revision, a term or a number of steps that was never given fits nothing, however large";
     advancing::a_change_of_the_definition_leaves_the_state:
         "a change of the definition leaves the state";
     advancing::a_step_is_taken_once:
@@ -209,6 +213,8 @@ suite! { ($) schedule, ScheduleBehaviour,
         "the messages of a step are published when it is taken, to the store that `store_id` names, and not when it is stale or fenced";
     advancing::who_waits_for_messages_gets_those_of_steps_in_order needs publishes:
         "a consumer that waits is woken by the messages of steps, as by others, and gets them in the order of the steps";
+    advancing::a_batch_that_publishes_is_taken_in_order needs publishes:
+        "the messages of a batch are published in the order of its steps, each once, whoever sends the batch again";
     advancing::a_step_that_cannot_be_published_is_refused needs publishes:
         "a step whose messages cannot be published is refused alone: it leaves no state, and the others are taken";
 

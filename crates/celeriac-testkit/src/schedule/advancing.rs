@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use celeriac_broker::{ConsumeOptions, Outgoing, QueueSpec};
 use celeriac_core::{EntryName, ErrorKind, ExchangeName, Message, QueueName, RoutingKey};
-use celeriac_schedule::{Advance, Lead, Revision, ScheduleStore, Step, Stepped, Term};
+use celeriac_schedule::{Advance, Condition, Lead, Put, Revision, ScheduleStore, Step, Stepped, Term};
 use tokio::time::timeout;
 
 use super::kit::{ScheduleKit, limit, name, state, step};
@@ -30,6 +30,40 @@ pub(super) async fn a_step_leaves_its_state(kit: &ScheduleKit) {
     }
     let outcomes = kit.advance(term, Vec::new()).await;
     assert!(outcomes.is_empty(), "no steps are no error");
+}
+
+pub(super) async fn a_state_of_any_bytes_comes_back(kit: &ScheduleKit) {
+    let name = name("entry");
+    let revision = kit.put(&name, "definition").await;
+    let term = kit.lead("me").await;
+    let every: Vec<u8> = (0..=u8::MAX).collect();
+    for (count, bytes) in (0..).zip([Vec::new(), every.clone(), every.repeat(4096)]) {
+        assert!(kit.advances(term, Step::new(name.clone(), revision, count, bytes.clone())).await, "a step is taken");
+        let state = kit.get(&name).await.state.expect("there is a state");
+        assert_eq!(state.len(), bytes.len(), "the state keeps its length");
+        assert!(state == bytes, "the state keeps every byte");
+    }
+}
+
+pub(super) async fn numbers_that_were_never_given_fit_nothing(kit: &ScheduleKit) {
+    let name = name("entry");
+    let revision = kit.put(&name, "definition").await;
+    let term = kit.lead("me").await;
+    // The second is the least that a float cannot tell from the one before.
+    for number in [u64::MAX, (1 << 53) + 1, i64::MAX as u64, i64::MAX as u64 + 1] {
+        let put = kit.put_if(&name, "other", Condition::At(Revision(number))).await;
+        assert_eq!(put, Put::Unmet(Some(revision)), "{number} as a revision");
+        let (changes, until, more) = kit.changes(Revision(number), 10).await;
+        assert_eq!((changes, until, more), (Vec::new(), Revision(number), false), "nothing comes after {number}");
+        kit.store.resign(Term(number)).await.expect("resigning another term is no error");
+        assert!(is_fenced(&kit.store, Term(number), Vec::new()).await, "{number} as a term");
+        let steps = vec![
+            Step::new(name.clone(), revision, number, "state"),
+            Step::new(name.clone(), Revision(number), 0, "state"),
+        ];
+        let outcomes = kit.advance(term, steps).await;
+        assert!(matches!(outcomes[..], [Stepped::Stale, Stepped::Stale]), "{number} in a step: {outcomes:?}");
+    }
 }
 
 pub(super) async fn a_change_of_the_definition_leaves_the_state(kit: &ScheduleKit) {
@@ -224,6 +258,39 @@ pub(super) async fn who_waits_for_messages_gets_those_of_steps_in_order(kit: &Sc
     let came = timeout(kit.patience(), waiting).await.expect("who waits is woken by a step");
     let came = came.expect("receiving does not panic");
     assert_eq!(came, ["one 1", "one 2", "one 3", "other 1", "other 2", "other 3"], "in the order of the steps");
+}
+
+pub(super) async fn a_batch_that_publishes_is_taken_in_order(kit: &ScheduleKit) {
+    const STEPS: u64 = 300;
+    let Some(broker) = kit.broker().await else { return };
+    let queue = QueueName::new(crate::unique("ticks")).expect("a valid name");
+    let name = name("entry");
+    let revision = kit.put(&name, "definition").await;
+    let term = kit.lead("me").await;
+    let steps: Vec<Step> = (0..STEPS)
+        .map(|count| {
+            let tick = Message { body: count.to_string().into(), ..Message::default() };
+            Step::new(name.clone(), revision, count, "state").publishing(vec![Outgoing::new(tick, &queue)])
+        })
+        .collect();
+    for expected in ["taken", "stale"] {
+        let outcomes = kit.advance(term, steps.clone()).await;
+        let taken = outcomes.iter().filter(|outcome| matches!(outcome, Stepped::Done)).count();
+        assert_eq!(taken as u64, if expected == "taken" { STEPS } else { 0 }, "all are {expected}");
+        assert_eq!(broker.depth(&queue).await.expect("an open broker counts"), STEPS, "one message for each");
+    }
+    let options = ConsumeOptions::new([queue.clone()]);
+    let mut consumer = broker.consume(options).await.expect("an open broker consumes");
+    let mut bodies = Vec::new();
+    while (bodies.len() as u64) < STEPS {
+        let received = timeout(kit.patience(), consumer.recv(limit(100))).await.expect("they are there");
+        for delivery in received.expect("an open broker receives") {
+            bodies.push(String::from_utf8_lossy(&delivery.message.body).into_owned());
+            delivery.ack().await.expect("an open broker acknowledges");
+        }
+    }
+    assert!(bodies.iter().eq(&(0..STEPS).map(|count| count.to_string()).collect::<Vec<_>>()), "{bodies:?}");
+    consumer.cancel().await.expect("an open broker cancels");
 }
 
 pub(super) async fn a_step_that_cannot_be_published_is_refused(kit: &ScheduleKit) {

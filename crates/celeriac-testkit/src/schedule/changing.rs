@@ -91,11 +91,12 @@ pub(super) async fn a_step_is_no_change(kit: &ScheduleKit) {
 }
 
 pub(super) async fn who_waits_is_woken_by_a_change(kit: &ScheduleKit) {
-    let store = kit.another().await;
+    let another = kit.another().await;
     for round in 0..20 {
+        let store = if round < 10 { &kit.store } else { &another };
         let latest = kit.latest().await;
         let waiting = {
-            let store = Arc::clone(&store);
+            let store = Arc::clone(store);
             tokio::spawn(async move {
                 loop {
                     store.changed(latest).await.expect("an open store waits");

@@ -146,4 +146,8 @@ pub(super) async fn entries_are_listed_by_name_page_by_page(kit: &ScheduleKit) {
         assert_eq!(listed.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>(), names, "each once, in order");
         assert!(listed.iter().all(|entry| entry.definition == entry.name.as_str()), "each with its definition");
     }
+    // As when it is removed while others are listed.
+    kit.remove(&names[7]).await;
+    let page = kit.store.list(Some(&names[7]), limit(1)).await.expect("an open store lists");
+    assert_eq!(page.first().map(|entry| &entry.name), Some(&names[8]), "behind a name that is not there");
 }
