@@ -24,6 +24,10 @@ impl SqliteBroker {
         let settle = Arc::new(Settler::new(Arc::clone(&inner)));
         Self { inner, settle }
     }
+
+    pub(crate) fn settler(&self) -> &Arc<Settler> {
+        &self.settle
+    }
 }
 
 impl std::fmt::Debug for SqliteBroker {

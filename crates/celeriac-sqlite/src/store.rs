@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
@@ -19,14 +19,15 @@ use crate::error::{Outcome, closed};
 use crate::handback::HandBack;
 use crate::schedule::SqliteSchedule;
 use crate::schema;
-use crate::shared::{MOST_READERS, Shared};
+use crate::shared::{MOST_READERS, Shared, lock};
 use crate::txn::Txn;
 use crate::wake::Watching;
 use crate::writer::{Call, Order, Writer};
 
 /// An open database: a broker, a result backend and a store of schedules in one. Clones share it.
 ///
-/// It is closed when its broker, its backend and its schedule are closed, or the last handle, consumer and delivery is dropped.
+/// It is closed when its broker, its backend and its schedule are closed, save what was not asked for or was dropped before; or when
+/// the last handle, consumer and delivery is dropped.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -78,7 +79,7 @@ impl SqliteStore {
             orders: RwLock::new(Some(orders)),
             shared,
             closed: AtomicU8::new(0),
-            handed_out: AtomicU8::new(0),
+            users: Mutex::default(),
             readers: Arc::new(Semaphore::new(MOST_READERS)),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -87,22 +88,26 @@ impl SqliteStore {
     /// The broker.
     #[must_use]
     pub fn broker(&self) -> Arc<dyn Broker> {
-        self.inner.hand_out(Half::Broker);
-        Arc::new(SqliteBroker::new(Arc::clone(&self.inner)))
+        let broker = SqliteBroker::new(Arc::clone(&self.inner));
+        // Consumers and deliveries have it too.
+        self.inner.hand_out(Half::Broker, broker.settler());
+        Arc::new(broker)
     }
 
     /// The result backend: the same store as the broker's, so that a task's completion is one transaction.
     #[must_use]
     pub fn backend(&self) -> Arc<dyn ResultBackend> {
-        self.inner.hand_out(Half::Backend);
-        Arc::new(SqliteBackend::new(Arc::clone(&self.inner)))
+        let backend = Arc::new(SqliteBackend::new(Arc::clone(&self.inner)));
+        self.inner.hand_out(Half::Backend, &backend);
+        backend
     }
 
     /// The store of schedules: the same as the broker's, so that a step is taken and publishes its messages in one transaction.
     #[must_use]
     pub fn schedule(&self) -> Arc<dyn ScheduleStore> {
-        self.inner.hand_out(Half::Schedule);
-        Arc::new(SqliteSchedule::new(Arc::clone(&self.inner)))
+        let schedule = Arc::new(SqliteSchedule::new(Arc::clone(&self.inner)));
+        self.inner.hand_out(Half::Schedule, &schedule);
+        schedule
     }
 
     /// Closes the broker, the backend and the schedule: flushes, hands back what is held, and releases the file.
@@ -146,14 +151,25 @@ pub(crate) struct Inner {
     orders: RwLock<Option<mpsc::Sender<Order>>>,
     /// The halves that were closed.
     closed: AtomicU8,
-    handed_out: AtomicU8,
+    /// Who uses which half, until they are dropped.
+    users: Mutex<Vec<(Half, User)>>,
     /// Let so many read at once.
     readers: Arc<Semaphore>,
 }
 
+type User = Weak<dyn Send + Sync>;
+
 impl Inner {
-    fn hand_out(&self, half: Half) {
-        self.handed_out.fetch_or(half as u8, Ordering::SeqCst);
+    fn hand_out<T: Send + Sync + 'static>(&self, half: Half, user: &Arc<T>) {
+        let user: Weak<T> = Arc::downgrade(user);
+        self.users().push((half, user));
+    }
+
+    /// Those that are not dropped.
+    fn users(&self) -> MutexGuard<'_, Vec<(Half, User)>> {
+        let mut users = lock(&self.users);
+        users.retain(|(_, user)| user.strong_count() > 0);
+        users
     }
 
     pub(crate) fn is_closed(&self, half: Half) -> bool {
@@ -169,7 +185,7 @@ impl Inner {
         self.closed.fetch_or(half as u8, Ordering::SeqCst) & half as u8 == 0
     }
 
-    /// Closes `half`, and with the last half the database.
+    /// Closes `half`, and with the last one that is used the database.
     pub(crate) async fn close(&self, half: Half) -> Result<()> {
         self.mark_closed(half);
         match half {
@@ -177,8 +193,7 @@ impl Inner {
             Half::Backend => self.shared.watches.close(),
             Half::Schedule => self.shared.news.wake(),
         }
-        let closed = self.closed.load(Ordering::SeqCst);
-        if self.handed_out.load(Ordering::SeqCst) & !closed != 0 {
+        if self.users().iter().any(|(half, _)| !self.is_closed(*half)) {
             return Ok(());
         }
         for half in Half::ALL {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celeriac_broker::{Completion, Consumer, ErrorKind, QueueSpec, Verb, settle_all};
-use celeriac_core::{ContentType, Payload, StoreResult, TaskId, TaskMeta, TaskState, Value};
+use celeriac_core::{ContentType, EntryName, Payload, StoreResult, TaskId, TaskMeta, TaskState, Value};
+use celeriac_schedule::Condition;
 use celeriac_sqlite::SqliteConfig;
 use celeriac_testkit::{ManualClock, PATIENCE, eventually, soon};
 use common::*;
@@ -290,6 +291,51 @@ async fn dropping_the_last_handle_hands_everything_back() {
         std::mem::forget(one(&mut consumer).await.message);
     }
     eventually(PATIENCE, async || other.broker().depth(&jobs).await.unwrap() == 1).await;
+}
+
+/// Locks and sockets beside the file, besides the turnstile: those of stores that are open and consume or watch.
+fn beside(place: &Place) -> usize {
+    let directory = place.directory.path().join("jobs.db.d");
+    std::fs::read_dir(directory).expect("it is there").count() - 1
+}
+
+#[tokio::test]
+async fn with_the_half_that_is_left_the_file_is_closed() {
+    let (place, jobs) = (Place::new(), queue("jobs"));
+    let store = place.open().await;
+    let broker = store.broker();
+    drop((store.backend(), store.schedule()));
+    publish(&store, &jobs, &["x"]).await;
+    let mut consumer = consumer(&store, &jobs).await;
+    let held = one(&mut consumer).await;
+    assert_eq!(beside(&place), 2, "a lock and a socket");
+    broker.close().await.unwrap();
+    assert_eq!(beside(&place), 0);
+    drop((store, broker, consumer, held));
+}
+
+#[tokio::test]
+async fn while_a_half_is_used_the_file_stays_open() {
+    let (place, jobs, name) = (Place::new(), queue("jobs"), EntryName::from_static("entry"));
+    let store = place.open().await;
+    let (broker, backend, schedule) = (store.broker(), store.backend(), store.schedule());
+    broker.close().await.unwrap();
+    backend.close().await.unwrap();
+    schedule.put(&name, "definition".into(), Condition::Always).await.expect("the schedule is used");
+    schedule.close().await.unwrap();
+    drop(store);
+
+    let store = place.open().await;
+    publish(&store, &jobs, &["x"]).await;
+    let mut consumer = consumer(&store, &jobs).await;
+    // The broker that made it is gone.
+    let backend = store.backend();
+    backend.close().await.unwrap();
+    one(&mut consumer).await.ack().await.expect("the consumer is used");
+    assert_eq!(beside(&place), 2);
+    drop(consumer);
+    store.close().await.unwrap();
+    assert_eq!(beside(&place), 0);
 }
 
 #[tokio::test]
