@@ -198,6 +198,34 @@ async fn a_hundred_thousand_entries_are_listed_page_by_page() {
     assert_eq!(count, ENTRIES);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn without_a_socket_what_another_store_does_is_noticed_all_the_same() {
+    let place = Place::new();
+    let (one, other) = (place.open().await.schedule(), place.open().await.schedule());
+    let entry = name("entry");
+    let mut latest = put(&one, &entry).await.revision;
+    let mut waiting = one.changed(latest);
+    tokio::time::timeout(Duration::from_millis(100), &mut waiting).await.expect_err("nothing changes");
+    let beside = std::fs::read_dir(place.directory.path().join("jobs.db.d")).unwrap();
+    let sockets =
+        beside.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "sock"));
+    assert_eq!(sockets.map(|path| std::fs::remove_file(path).unwrap()).count(), 1, "it waits");
+    let changed = other.put(&entry, "changed".into(), Condition::Always).await.unwrap();
+    soon(waiting).await.unwrap();
+    match changed {
+        Put::Done(revision) => latest = revision,
+        Put::Unmet(_) => panic!("there is no condition"),
+    }
+    // So that the store would have stopped looking, if it looked only while somebody waits.
+    tokio::time::sleep(Duration::from_millis(2500)).await; // wait: that a store looks cannot be seen
+    let mut waiting = one.changed(latest);
+    tokio::time::timeout(Duration::from_millis(100), &mut waiting).await.expect_err("nothing changes");
+    let term = lead(&other).await;
+    other.resign(term).await.unwrap();
+    soon(waiting).await.unwrap();
+}
+
 #[tokio::test]
 async fn who_waits_sees_that_the_file_is_gone() {
     let place = Place::new();
