@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use celeriac_core::value::to_value;
 use celeriac_core::{Error, Map, Priority, QueueName, Result, Signature, TaskId, TaskName, Timestamp, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -158,6 +159,34 @@ impl<R> TypedSignature<R> {
     #[must_use]
     pub fn task(&self) -> &TaskName {
         &self.task
+    }
+
+    /// The call as data, for what keeps it: arguments as values, and all options, those that the task is defined with too.
+    ///
+    /// # Errors
+    /// What sending it would tell: an option that cannot be, an argument that cannot be written.
+    pub fn into_signature(self) -> Result<Signature> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let options = match self.definition {
+            Some(definition) => self.options.or(definition()),
+            None => self.options,
+        };
+        let mut signature = Signature::new(self.task);
+        signature.options = options.to_map();
+        self.args.visit(&mut |name, argument| {
+            let value = match argument {
+                Argument::Typed(value) => to_value(value)?,
+                Argument::Value(value) => value.clone(),
+            };
+            match name {
+                None => signature.args.push(value),
+                Some(name) => drop(signature.kwargs.insert(name, value)),
+            }
+            Ok(())
+        })?;
+        Ok(signature)
     }
 
     fn checked<T>(&mut self, outcome: Result<T>) -> Option<T> {

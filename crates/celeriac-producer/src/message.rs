@@ -10,7 +10,6 @@ use celeriac_core::{
 use celeriac_serializer::{Compression, Serializer};
 
 use crate::call::{Argument, CallArgs, TypedSignature};
-use crate::options::TaskOptions;
 use crate::producer::{Lineage, ProducerConfig};
 
 /// A call made into a message, with what the sender keeps of it.
@@ -41,19 +40,21 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
         return Err(error);
     }
     let config = sender.config;
-    let defaults = definition.map_or_else(TaskOptions::default, |options| options());
+    let options = match definition {
+        Some(definition) => options.or(definition()),
+        None => options,
+    };
     let route = config.router.find(&task);
     let queue = options
         .queue
-        .or(defaults.queue)
         .or_else(|| route.map(|route| route.queue.clone()))
         .unwrap_or_else(|| config.default_queue.clone());
-    let priority = options.priority.or(defaults.priority).or_else(|| route.and_then(|route| route.priority));
-    let format = match options.serializer.as_deref().or(defaults.serializer.as_deref()) {
+    let priority = options.priority.or_else(|| route.and_then(|route| route.priority));
+    let format = match options.serializer.as_deref() {
         Some(name) => config.serializers.by_name(name)?,
         None => config.serializers.by_name(&config.serializer)?,
     };
-    let compression = match options.compression.or(defaults.compression).or_else(|| config.compression.clone()) {
+    let compression = match options.compression.or_else(|| config.compression.clone()) {
         Some(name) => Some(Compression::from_name(&name)?),
         None => None,
     };
@@ -66,10 +67,10 @@ pub(crate) fn prepare<R>(call: TypedSignature<R>, sender: &Sender<'_>) -> Result
     })?;
     (headers.argsrepr, headers.kwargsrepr) = (encoded.argsrepr, encoded.kwargsrepr);
     let eta = options.eta.or_else(|| options.countdown.filter(|wait| !wait.is_zero()).map(|wait| sender.now + wait));
-    let expires = options.expires_at.or_else(|| options.expires.or(defaults.expires).map(|after| sender.now + after));
+    let expires = options.expires_at.or_else(|| options.expires.map(|after| sender.now + after));
     headers.eta = eta.map(WireTime::from);
     headers.expires = expires.map(WireTime::from);
-    headers.ignore_result = options.ignore_result.or(defaults.ignore_result);
+    headers.ignore_result = options.ignore_result;
     headers.shadow = options.shadow;
     headers.timelimit = TimeLimits { hard: options.time_limit, soft: options.soft_time_limit };
     headers.origin = Some(crate::origin::origin());

@@ -81,6 +81,46 @@ impl CallOptions {
         Ok(call)
     }
 
+    /// As a signature's options, by Celery's names: what [`CallOptions::from_map`] reads.
+    #[must_use]
+    pub fn to_map(&self) -> Map {
+        let mut map = Map::new();
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                map.insert(name, value);
+            }
+        };
+        let text = |text: &Option<Cow<'static, str>>| text.as_deref().map(Value::from);
+        let instant = |instant: Option<Timestamp>| instant.map(|instant| Value::from(instant.to_string()));
+        set("compression", text(&self.compression));
+        set("countdown", self.countdown.map(seconds));
+        set("eta", instant(self.eta));
+        set("expires", instant(self.expires_at).or(self.expires.map(seconds)));
+        set("headers", Some(&self.headers).filter(|headers| !headers.is_empty()).cloned().map(Value::Map));
+        set("ignore_result", self.ignore_result.map(Value::from));
+        set("priority", self.priority.map(|priority| Value::from(priority.0)));
+        set("queue", self.queue.as_deref().map(Value::from));
+        set("serializer", text(&self.serializer));
+        set("shadow", self.shadow.as_deref().map(Value::from));
+        set("soft_time_limit", self.soft_time_limit.map(seconds));
+        set("task_id", self.task_id.as_deref().map(Value::from));
+        set("time_limit", self.time_limit.map(seconds));
+        map
+    }
+
+    /// Fills what is not set from the task's own.
+    pub(crate) fn or(self, task: TaskOptions) -> Self {
+        Self {
+            compression: self.compression.or(task.compression),
+            expires: self.expires.or(task.expires),
+            ignore_result: self.ignore_result.or(task.ignore_result),
+            priority: self.priority.or(task.priority),
+            queue: self.queue.or(task.queue),
+            serializer: self.serializer.or(task.serializer),
+            ..self
+        }
+    }
+
     fn set(&mut self, name: &str, value: Value) -> Result<()> {
         let text = || value.as_str().map(|text| Cow::Owned(text.to_owned()));
         let seconds = || value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -121,9 +161,39 @@ impl CallOptions {
     }
 }
 
+/// A number of seconds, whole where it is.
+fn seconds(duration: Duration) -> Value {
+    if duration.subsec_nanos() == 0 { Value::from(duration.as_secs()) } else { Value::from(duration.as_secs_f64()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let mut call = CallOptions {
+            compression: Some("zlib".into()),
+            countdown: Some(Duration::from_millis(1500)),
+            eta: Some("2026-11-22T06:57:14Z".parse().unwrap()),
+            expires: Some(Duration::from_secs(3600)),
+            expires_at: None,
+            headers: [("tenant", 7)].into_iter().collect(),
+            ignore_result: Some(false),
+            priority: Some(Priority(9)),
+            queue: Some(QueueName::from_static("mail")),
+            serializer: Some("msgpack".into()),
+            shadow: Some("x".to_owned()),
+            soft_time_limit: Some(Duration::from_millis(10)),
+            task_id: Some(TaskId::from_static("one")),
+            time_limit: Some(Duration::from_secs(20)),
+        };
+        assert_eq!(call.to_map().get("expires"), Some(&Value::from(3600)));
+        assert_eq!(CallOptions::from_map(call.to_map()).unwrap(), call);
+        (call.expires, call.expires_at) = (None, call.eta);
+        assert_eq!(CallOptions::from_map(call.to_map()).unwrap(), call);
+        assert_eq!(CallOptions::default().to_map(), Map::new());
+    }
 
     #[test]
     fn an_unknown_option_is_named() {

@@ -184,6 +184,16 @@ impl Producer {
         Ok(results)
     }
 
+    /// The message that [`Producer::send`] would publish for `call`, for whoever publishes it by other means, or many of them by
+    /// [`Producer::publish`]. With an id of the caller's, [`TypedSignature::task_id`](crate::TypedSignature::task_id), it is the same task however
+    /// often it is made.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], save those of publishing.
+    pub fn prepare<C: IntoCall>(&self, call: C) -> Result<Outgoing> {
+        Ok(prepare(call.into_call(), &self.sender(None))?.outgoing)
+    }
+
     /// The result of a task that was sent before, perhaps by another process.
     #[must_use]
     pub fn result<R>(&self, id: TaskId) -> AsyncResult<R> {
@@ -222,7 +232,14 @@ impl Producer {
         AsyncResult::new(id, self.clone(), ignored)
     }
 
-    async fn publish(&self, batch: Vec<Outgoing>) -> Result<()> {
+    /// Publishes messages that were [prepared](Producer::prepare), in order, within [`ProducerConfig::publish_timeout`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when the deadline passes (they may have been sent); what [`Broker::publish`] returns.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: the messages may or may not have been published.
+    pub async fn publish(&self, batch: Vec<Outgoing>) -> Result<()> {
         let deadline = self.inner.config.publish_timeout;
         let count = batch.len();
         match tokio::time::timeout(deadline, self.inner.broker.publish(batch)).await {
