@@ -83,7 +83,7 @@ pub fn once(at: Timestamp) -> ScheduleBuilder {
 
 /// A schedule as it is written down. Nothing is checked until it is built.
 ///
-/// What takes a schedule may take `impl Into<ScheduleBuilder>`: this, a [`Crontab`] or a [`Schedule`].
+/// What takes a schedule may take `impl Into<ScheduleBuilder>`: this, a [`Crontab`], a [`Schedule`] or the text of one.
 #[derive(Debug, Clone)]
 pub struct ScheduleBuilder {
     draft: Draft,
@@ -100,6 +100,7 @@ enum Draft {
     Solar { event: SolarEvent, latitude: f64, longitude: f64 },
     Once(Timestamp),
     Made(Schedule),
+    Text(String),
 }
 
 impl ScheduleBuilder {
@@ -139,14 +140,31 @@ impl ScheduleBuilder {
             Draft::Cron(pattern) => Kind::cron(&pattern)?,
             Draft::Solar { event, latitude, longitude } => Kind::Solar(Solar::new(event, latitude, longitude)?),
             Draft::Once(at) => Kind::Once(at),
-            Draft::Made(schedule) => {
-                return Ok(match zone {
-                    Some(zone) => schedule.in_zone(zone),
-                    None => schedule,
-                });
-            }
+            Draft::Made(schedule) => return Ok(moved(schedule, zone)),
+            Draft::Text(text) => return Ok(moved(text.parse()?, zone)),
         };
         Ok(Schedule::new(kind, zone.unwrap_or(Zone::UTC)))
+    }
+}
+
+fn moved(schedule: Schedule, zone: Option<Zone>) -> Schedule {
+    match zone {
+        Some(zone) => schedule.in_zone(zone),
+        None => schedule,
+    }
+}
+
+/// The text of a [`Schedule`].
+impl From<&str> for ScheduleBuilder {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+/// The text of a [`Schedule`].
+impl From<String> for ScheduleBuilder {
+    fn from(text: String) -> Self {
+        Self::new(Draft::Text(text))
     }
 }
 
@@ -254,6 +272,7 @@ mod tests {
             let schedule: Schedule = text.parse().unwrap();
             assert_eq!(builder.build().unwrap(), schedule);
             assert_eq!(ScheduleBuilder::from(schedule.clone()).build().unwrap(), schedule);
+            assert_eq!(ScheduleBuilder::from(text).build().unwrap(), schedule);
         }
     }
 

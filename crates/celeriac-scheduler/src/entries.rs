@@ -1,6 +1,6 @@
 //! `Entries`: what is in a store of schedules, read and changed while schedulers run.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -10,6 +10,9 @@ use celeriac_schedule::{Condition, Put, Revision, ScheduleStore, StoredEntry};
 use crate::due::{Due, due};
 use crate::entry::Entry;
 use crate::record::{Definition, State};
+
+/// So many entries are read at once.
+pub(crate) const PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// The entries in a store of schedules. Whoever has one may change them, from any process, while schedulers run: they notice at once.
 #[derive(Debug, Clone)]
@@ -40,7 +43,7 @@ pub struct KnownEntry {
 
 impl KnownEntry {
     fn read(stored: &StoredEntry) -> Result<Self> {
-        let Definition { entry, since } = Definition::read(&stored.name, &stored.definition)?;
+        let Definition { entry, since, .. } = Definition::read(&stored.name, &stored.definition)?;
         let State { last, sent, task, count } = State::read(&stored.name, stored.state.as_deref())?;
         let anchor = last.map_or(since, |last| last.max(since));
         let next = match due(&entry, since, anchor, anchor, 1) {
@@ -70,7 +73,7 @@ impl Entries {
     /// # Errors
     /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming the field that cannot be; what [`ScheduleStore::put`] returns.
     pub async fn put(&self, entry: &Entry) -> Result<()> {
-        self.change(&entry.name, |_| Ok(Some(entry.clone()))).await.map(drop)
+        self.change(&entry.name, |known| Ok(Some(self.following(known, entry.clone(), None)))).await.map(drop)
     }
 
     /// Adds an entry, unless there is one of its name, and tells whether it was added.
@@ -78,7 +81,8 @@ impl Entries {
     /// # Errors
     /// As [`Entries::put`].
     pub async fn add(&self, entry: &Entry) -> Result<bool> {
-        self.change(&entry.name, |known| Ok(known.is_none().then(|| entry.clone()))).await
+        let change = |known: Known| Ok(known.is_none().then(|| self.following(known, entry.clone(), None)));
+        self.change(&entry.name, change).await
     }
 
     /// As [`Entries::put`] for each.
@@ -86,15 +90,82 @@ impl Entries {
     /// # Errors
     /// As [`Entries::put`]; [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) if two of them have one name: then none is put.
     pub async fn put_all(&self, entries: &[Entry]) -> Result<()> {
+        Self::check(entries)?;
+        for entry in entries {
+            self.put(entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings what `owner` declares in its code into the store: what is new is added, what differs is changed, what `owner` declared before and does
+    /// not any more is removed. What is as declared is not written; what has no owner is left alone, unless it has a declared name.
+    ///
+    /// The code wins, save over whether an entry is [enabled](Entries::enable): what was decided at run time holds until the code decides
+    /// otherwise than it did.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming entry and field, if one cannot be, two have one name, or another owner declares one of
+    /// that name: then none is written. What the store returns: then some may be, and it may be called again.
+    pub async fn declare(&self, owner: &str, entries: &[Entry]) -> Result<()> {
+        Self::check(entries)?;
+        let mut known: HashMap<&EntryName, StoredEntry> = HashMap::new();
+        let mut vanished = Vec::new();
+        let mut after = None;
+        let declared: HashSet<&EntryName> = entries.iter().map(|entry| &entry.name).collect();
+        loop {
+            let page = self.store.list(after.as_ref(), PAGE).await?;
+            after = page.last().map(|entry| entry.name.clone());
+            let is_last = page.len() < PAGE.get();
+            for stored in page {
+                if let Some(name) = declared.get(&stored.name) {
+                    known.insert(name, stored);
+                } else if is_of(owner, &stored) {
+                    vanished.push(stored.name);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        let mut different = Vec::new();
+        for entry in entries {
+            let stored = known.get(&entry.name);
+            let definition = self.declared(owner, entry, stored.map(read))?;
+            if stored.is_none_or(|stored| definition.write().is_ok_and(|text| text != stored.definition)) {
+                different.push(entry);
+            }
+        }
+        let (mut changed, mut removed) = (0, 0);
+        for entry in different {
+            let declare = |known: Known| self.declared(owner, entry, known).map(Some);
+            changed += usize::from(self.change(&entry.name, declare).await?);
+        }
+        for name in vanished {
+            // Somebody may have taken it over meanwhile.
+            if self.store.get(&name).await?.is_some_and(|stored| is_of(owner, &stored)) {
+                removed += usize::from(self.store.remove(&name).await?);
+            }
+        }
+        tracing::info!(owner, entries = entries.len(), changed, removed, "schedule declared");
+        Ok(())
+    }
+
+    /// Tells what cannot be of entries that are to be in one store.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming the entry and the field: one that [cannot be](Entry::check), an argument that
+    /// cannot be written, a name that two of them have.
+    pub fn check(entries: &[Entry]) -> Result<()> {
         let mut names = HashSet::new();
         for entry in entries {
             entry.check()?;
+            let wrong =
+                |field, what: &str| Error::config("schedule", format!("entry `{}`: {field}: {what}", entry.name));
+            let written = Definition { entry: entry.clone(), since: Timestamp::from_micros(0), declared: true }.write();
+            written.map_err(|error| wrong("task", error.message()))?;
             if !names.insert(&entry.name) {
-                return Err(Error::config("schedule", format!("entry `{}`: name: two entries have it", entry.name)));
+                return Err(wrong("name", "two entries have it"));
             }
-        }
-        for entry in entries {
-            self.put(entry).await?;
         }
         Ok(())
     }
@@ -104,8 +175,11 @@ impl Entries {
     /// # Errors
     /// As [`Entries::get`].
     pub async fn enable(&self, name: &EntryName, enabled: bool) -> Result<bool> {
-        let change =
-            |known: Option<Result<Definition>>| known.map(|known| Ok(known?.entry.enabled(enabled))).transpose();
+        let change = |known: Known| {
+            let Some(known) = known.transpose()? else { return Ok(None) };
+            let entry = known.entry.clone().enabled(enabled);
+            Ok(Some(self.following(Some(Ok(known)), entry, None)))
+        };
         self.change(name, change).await
     }
 
@@ -134,27 +208,62 @@ impl Entries {
         Ok(self.store.list(after, limit).await?.iter().map(KnownEntry::read).collect())
     }
 
-    /// Writes what `change` makes of an entry, unless that is nothing, and tells whether it did. Begins again when another was faster.
+    /// What is written where `known` was, for `entry` as `owner` declares it.
+    fn declared(&self, owner: &str, entry: &Entry, known: Known) -> Result<Definition> {
+        let mut owned = entry.clone();
+        owned.owner = Some(owner.to_owned());
+        if let Some(Ok(known)) = &known {
+            match &known.entry.owner {
+                Some(other) if other != owner => {
+                    let message = format!("entry `{}`: name: `{other}` declares an entry of that name", entry.name);
+                    return Err(Error::config("schedule", message));
+                }
+                Some(_) if known.declared == entry.enabled => owned.enabled = known.entry.enabled,
+                Some(_) => {}
+                None => owned.enabled &= known.entry.enabled,
+            }
+        }
+        Ok(self.following(known, owned, Some(entry.enabled)))
+    }
+
+    /// What is written for `entry` where `known` was. Unless it is `declared` now, what its owner declared stays so.
+    fn following(&self, known: Known, entry: Entry, declared: Option<bool>) -> Definition {
+        let known = known.and_then(Result::ok);
+        let since = match &known {
+            Some(known) if known.entry.schedule == entry.schedule && known.entry.enabled >= entry.enabled => {
+                known.since
+            }
+            _ => self.clock.now(),
+        };
+        let before = known.filter(|known| known.entry.owner == entry.owner).map(|known| known.declared);
+        Definition { declared: declared.or(before).unwrap_or(entry.enabled), entry, since }
+    }
+
+    /// Writes what `change` makes of an entry, unless that is nothing, and tells whether it is something. Begins again when another was faster.
     async fn change(
         &self,
         name: &EntryName,
-        change: impl Fn(Option<Result<Definition>>) -> Result<Option<Entry>> + Send + Sync,
+        change: impl Fn(Known) -> Result<Option<Definition>> + Send + Sync,
     ) -> Result<bool> {
         loop {
             let stored = self.store.get(name).await?;
-            let known = || stored.as_ref().map(|stored| Definition::read(name, &stored.definition));
-            let Some(entry) = change(known())? else { return Ok(false) };
-            let since = match known() {
-                Some(Ok(known)) if known.entry.schedule == entry.schedule && known.entry.enabled >= entry.enabled => {
-                    known.since
-                }
-                _ => self.clock.now(),
-            };
+            let Some(definition) = change(stored.as_ref().map(read))? else { return Ok(false) };
             let condition = stored.as_ref().map_or(Condition::Absent, |stored| Condition::At(stored.revision));
-            match self.store.put(name, Definition { entry, since }.write()?, condition).await? {
+            match self.store.put(name, definition.write()?, condition).await? {
                 Put::Done(Revision(_)) => return Ok(true),
                 Put::Unmet(_) => {}
             }
         }
     }
+}
+
+/// The definition that is stored, if there is one.
+type Known = Option<Result<Definition>>;
+
+fn read(stored: &StoredEntry) -> Result<Definition> {
+    Definition::read(&stored.name, &stored.definition)
+}
+
+fn is_of(owner: &str, stored: &StoredEntry) -> bool {
+    read(stored).is_ok_and(|known| known.entry.owner.as_deref() == Some(owner))
 }

@@ -60,6 +60,8 @@ pub struct Entry {
     /// A tick is skipped while the task of the tick before is unfinished, but for no longer than this after that was sent: a result may get lost.
     /// Default: ticks are sent in any case.
     pub no_overlap: Option<Duration>,
+    /// Whose code [declares](crate::Entries::declare) it: an app's name. Default nobody's: it was added by hand.
+    pub owner: Option<String>,
 }
 
 impl Entry {
@@ -75,6 +77,7 @@ impl Entry {
             deadline: None,
             jitter: Duration::ZERO,
             no_overlap: None,
+            owner: None,
         }
     }
 
@@ -113,8 +116,11 @@ impl Entry {
         self
     }
 
-    /// Tells what cannot be, by entry and field.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Tells what cannot be. Whatever writes an entry does so too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming the entry and the field.
+    pub fn check(&self) -> Result<()> {
         let problem = if self.jitter > LONGEST_JITTER {
             "jitter: must be a day at most"
         } else if self.deadline == Some(Duration::ZERO) {

@@ -1,6 +1,5 @@
 //! What the leader does: sleeps until the next entry is due, and sends it.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use celeriac_schedule::{Advance, Change, Changes, Revision, ScheduleStore, Step,
 use crate::control::{SchedulerHandle, pause};
 use crate::dispatch::Dispatch;
 use crate::due::Due;
+use crate::entries::PAGE;
 use crate::lease::{Lease, within};
 use crate::plan::{Live, Plan};
 use crate::record::State;
@@ -20,9 +20,6 @@ const BATCH: usize = 256;
 
 /// So many ticks of one entry are published in one step. Those that are sent go one by one: if the first fails, no later one may be sent.
 const TICKS: usize = 64;
-
-/// So many entries are read at once.
-const PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// What is told of as late.
 const LATE: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ pub(crate) struct Live {
 
 impl Live {
     fn read(stored: &StoredEntry, now: Timestamp) -> Result<Self> {
-        let Definition { entry, since } = Definition::read(&stored.name, &stored.definition)?;
+        let Definition { entry, since, .. } = Definition::read(&stored.name, &stored.definition)?;
         let state = State::read(&stored.name, stored.state.as_deref())?;
         let anchor = state.last.map_or(since, |last| last.max(since));
         let (revision, steps) = (stored.revision, stored.steps);

@@ -19,6 +19,8 @@ pub(crate) struct Definition {
     pub(crate) entry: Entry,
     /// Nothing was due before: when the entry was made, its schedule changed, or it was enabled again.
     pub(crate) since: Timestamp,
+    /// Whether its owner's code has it enabled; as the entry is, if it has no owner.
+    pub(crate) declared: bool,
 }
 
 /// What has been done.
@@ -38,12 +40,12 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn write(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Result<Bytes> {
-    let mut record: Map = [("v".to_owned(), Value::from(VERSION))].into_iter().collect();
-    for (field, value) in fields {
-        record.insert(field, value);
-    }
-    Ok(Json.to_bytes(&record)?.into())
+fn record(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Map {
+    [("v", Value::from(VERSION))].into_iter().chain(fields).collect()
+}
+
+fn write(record: &Map) -> Result<Bytes> {
+    Ok(Json.to_bytes(record)?.into())
 }
 
 /// What is left to be read of a record.
@@ -79,6 +81,11 @@ impl<'a> Fields<'a> {
         value.deserialize_into().map_err(|error| self.problem(&format!("{field}: {}", error.message())))
     }
 
+    /// A field that came later: older texts do not have it.
+    fn take_if_there<T: DeserializeOwned>(&mut self, field: &'static str) -> Result<Option<T>> {
+        if self.record.contains_key(field) { self.take(field).map(Some) } else { Ok(None) }
+    }
+
     fn millis(&mut self, field: &'static str) -> Result<Option<Duration>> {
         Ok(self.take::<Option<u64>>(field)?.map(Duration::from_millis))
     }
@@ -95,8 +102,8 @@ impl<'a> Fields<'a> {
 impl Definition {
     pub(crate) fn write(&self) -> Result<Bytes> {
         self.entry.check()?;
-        let Entry { schedule, task, enabled, catch_up, deadline, jitter, no_overlap, .. } = &self.entry;
-        write([
+        let Entry { schedule, task, enabled, catch_up, deadline, jitter, no_overlap, owner, .. } = &self.entry;
+        let mut record = record([
             ("schedule", to_value(schedule)?),
             ("task", task.to_value()),
             ("enabled", Value::from(*enabled)),
@@ -105,7 +112,12 @@ impl Definition {
             ("jitter_ms", to_value(&millis(*jitter))?),
             ("no_overlap_ms", to_value(&no_overlap.map(millis))?),
             ("since", to_value(&self.since)?),
-        ])
+        ]);
+        if let Some(owner) = owner {
+            record.insert("owner", owner.as_str());
+            record.insert("declared_enabled", self.declared);
+        }
+        write(&record)
     }
 
     pub(crate) fn read(name: &EntryName, bytes: &[u8]) -> Result<Self> {
@@ -117,20 +129,22 @@ impl Definition {
         entry.jitter = fields.millis("jitter_ms")?.unwrap_or_default();
         entry.no_overlap = fields.millis("no_overlap_ms")?;
         let since = fields.take("since")?;
+        entry.owner = fields.take_if_there("owner")?;
+        let declared = fields.take_if_there("declared_enabled")?.unwrap_or(entry.enabled);
         fields.end()?;
         entry.check()?;
-        Ok(Self { entry, since })
+        Ok(Self { entry, since, declared })
     }
 }
 
 impl State {
     pub(crate) fn write(&self) -> Result<Bytes> {
-        write([
+        write(&record([
             ("last", to_value(&self.last)?),
             ("sent", to_value(&self.sent)?),
             ("task", to_value(&self.task)?),
             ("count", Value::from(self.count)),
-        ])
+        ]))
     }
 
     pub(crate) fn read(name: &EntryName, bytes: Option<&[u8]>) -> Result<Self> {
@@ -162,6 +176,7 @@ mod tests {
         Definition {
             entry: entry.jitter(2.seconds()).no_overlap(1.days()),
             since: "2026-11-22T12:00:00Z".parse().unwrap(),
+            declared: true,
         }
     }
 
@@ -170,6 +185,15 @@ mod tests {
         let text = r#"{"v":1,"schedule":"crontab */15 9-17 * * mon-fri [Europe/Berlin]","task":{"task":"shop.cleanup","args":[3],"kwargs":{"deep":true},"options":{"queue":"slow"},"subtask_type":null,"immutable":false},"enabled":true,"catch_up":"all","deadline_ms":3600000,"jitter_ms":2000,"no_overlap_ms":86400000,"since":"2026-11-22T12:00:00+00:00"}"#;
         assert_eq!(definition().write().unwrap(), text);
         assert_eq!(Definition::read(&name(), text.as_bytes()).unwrap(), definition());
+
+        // An owner came later: who has none has the text of before.
+        let mut owned = definition();
+        (owned.entry.owner, owned.entry.enabled) = (Some("shop".to_owned()), false);
+        let end = r#"00:00","owner":"shop","declared_enabled":true}"#;
+        let text = text.replace(r#""enabled":true"#, r#""enabled":false"#).replace(r#"00:00"}"#, end);
+        assert_eq!(owned.write().unwrap(), text);
+        assert_eq!(Definition::read(&name(), text.as_bytes()).unwrap(), owned);
+
         let state =
             State { last: Some(definition().since), sent: None, task: Some(TaskId::from_static("x")), count: 7 };
         let text = r#"{"v":1,"last":"2026-11-22T12:00:00+00:00","sent":null,"task":"x","count":7}"#;
@@ -194,6 +218,7 @@ mod tests {
             ("\"all\"", "\"some\"", "entry `cleanup`: catch_up: "),
             ("2026-11-22T", "", "entry `cleanup`: since: "),
             ("{\"v\"", "[\"v\"", "entry `cleanup`: "),
+            ("\"v\":1", "\"v\":1,\"owner\":2", "entry `cleanup`: owner: "),
         ] {
             let error = Definition::read(&name(), text.replacen(from, to, 1).as_bytes()).unwrap_err();
             assert!(error.message().contains(said) && error.message().contains("`cleanup`"), "{error}");

@@ -8,6 +8,8 @@ use celeriac_schedule::{Changes, Revision, ScheduleStore};
 
 use crate::control::{SchedulerHandle, pause};
 use crate::dispatch::Dispatch;
+use crate::entries::Entries;
+use crate::entry::Entry;
 use crate::leader::{End, Leader};
 use crate::lease::{Asked, ask, within};
 
@@ -58,6 +60,8 @@ pub struct Scheduler {
     control: SchedulerHandle,
     lease: Duration,
     who: String,
+    /// What is declared in the code, and by whom.
+    declaration: Option<(String, Vec<Entry>)>,
 }
 
 /// Makes a [`Scheduler`].
@@ -71,6 +75,12 @@ impl SchedulerBuilder {
     /// Sets where the time comes from; see [`SchedulerHandle::wake`]. Default the machine's clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.scheduler.clock = clock;
+        self
+    }
+
+    /// [Declares](Entries::declare) `entries` as those of `owner` when it is run, whether it will lead or not.
+    pub fn declaring(mut self, owner: impl Into<String>, entries: Vec<Entry>) -> Self {
+        self.scheduler.declaration = Some((owner.into(), entries));
         self
     }
 
@@ -95,12 +105,13 @@ impl SchedulerBuilder {
     /// Makes the scheduler.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) for a lease that is shorter than 300 ms.
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) for a lease that is shorter than 300 ms, and for entries that cannot be.
     pub fn build(self) -> Result<Scheduler> {
         if self.scheduler.lease < SHORTEST {
             let given = self.scheduler.lease;
             return Err(Error::config("schedule", format!("lease `{given:?}`: must be {SHORTEST:?} at least")));
         }
+        self.scheduler.declaration.as_ref().map_or(Ok(()), |(_, entries)| Entries::check(entries))?;
         Ok(self.scheduler)
     }
 }
@@ -115,6 +126,7 @@ impl Scheduler {
             control: SchedulerHandle::new(),
             lease: Duration::from_secs(10),
             who: String::new(),
+            declaration: None,
         };
         SchedulerBuilder { scheduler }.name("scheduler")
     }
@@ -129,15 +141,23 @@ impl Scheduler {
     /// nothing.
     ///
     /// # Errors
-    /// What the store returns, if trying again is no use.
+    /// What the store returns, if trying again is no use; [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) if another owner declares an entry that is
+    /// [declared](SchedulerBuilder::declaring) here.
     ///
     /// # Cancel safety
     /// A scheduler that is dropped leads until its lease ends. Where store and broker are one system no tick is lost or sent twice; elsewhere a tick that
     /// was being sent is sent again, under the same id.
     pub async fn run(self) -> Result<()> {
         let mut failures = 0;
+        let mut is_declared = false;
         while !self.control.is_stopped() {
-            let outcome = self.turn().await;
+            let outcome = if is_declared {
+                self.turn().await
+            } else {
+                let declared = self.declare().await;
+                is_declared = declared.is_ok();
+                declared
+            };
             match outcome {
                 Ok(()) => failures = 0,
                 Err(error) if error.is_retryable() => {
@@ -153,6 +173,17 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Writes what the code declares, as far as the store answers in time: the next try goes on from there.
+    async fn declare(&self) -> Result<()> {
+        let Some((owner, entries)) = &self.declaration else { return Ok(()) };
+        let known = Entries::new(Arc::clone(&self.store)).clock(Arc::clone(&self.clock));
+        // CANCEL SAFETY: each entry is written as a whole, and another start writes what is left.
+        tokio::select! {
+            () = self.control.stopped() => Ok(()),
+            declared = within(self.lease, known.declare(owner, entries)) => declared,
+        }
     }
 
     /// Asks to lead once, and leads or waits.

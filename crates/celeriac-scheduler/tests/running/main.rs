@@ -3,6 +3,7 @@
 
 mod catching_up;
 mod changing;
+mod declaring;
 mod failing;
 mod leading;
 mod ticking;
