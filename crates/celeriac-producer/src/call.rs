@@ -317,3 +317,43 @@ impl IntoCall for Signature {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use celeriac_core::ErrorKind;
+
+    use super::*;
+
+    struct Mail;
+
+    impl Define for Mail {
+        const NAME: &'static str = "mail.send";
+        const PARAMETERS: &'static [&'static str] = &["to", "tries"];
+        type Output = ();
+        fn options() -> TaskOptions {
+            TaskOptions {
+                queue: Some(QueueName::from_static("mail")),
+                priority: Some(Priority(5)),
+                ..TaskOptions::default()
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_as_data_has_its_arguments_and_the_options_of_its_task() {
+        let call = signature::<Mail, _>(("a@b".to_owned(), Some(3))).priority(9).expires(Duration::from_secs(60));
+        let expected = Signature::named("mail.send").arg("a@b").arg(3).option("expires", 60);
+        let expected = expected.option("priority", 9).option("queue", "mail");
+        assert_eq!(call.into_signature().unwrap(), expected);
+        let named = Signature::named("mail.send").kwarg("to", "a@b").option("countdown", 1.5);
+        assert_eq!(named.clone().into_call().into_signature().unwrap(), named);
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_sent_cannot_be_kept() {
+        let call = signature::<Mail, _>(("a@b".to_owned(),)).queue("");
+        assert_eq!(call.into_signature().unwrap_err().kind(), ErrorKind::Config);
+        let chain = Signature::chain(vec![Signature::named("a")]);
+        assert_eq!(chain.into_call().into_signature().unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+}
