@@ -109,6 +109,12 @@ impl Tasks {
         names
     }
 
+    /// The options that the task of that name is defined with, if it is known.
+    #[must_use]
+    pub fn options(&self, name: &str) -> Option<&TaskOptions> {
+        self.handlers.get(name).map(|handler| &handler.options)
+    }
+
     /// The formats that the tasks' own options name.
     #[must_use]
     pub fn serializers(&self) -> Vec<String> {

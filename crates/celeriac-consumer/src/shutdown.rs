@@ -20,6 +20,27 @@ impl ShutdownHandle {
         self.warm.cancel();
     }
 
+    /// Stops the worker warm, unless it stops already.
+    pub fn request(&self) {
+        self.warm.cancel();
+    }
+
+    /// Waits until it is told to stop.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn requested(&self) {
+        self.warm.cancelled().await;
+    }
+
+    /// Waits until it is told to stop cold.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn requested_cold(&self) {
+        self.cold.cancelled().await;
+    }
+
     /// Stops the worker cold: async tasks that run are dropped, blocking ones are told ([`TaskContext::is_cancelled`]) and left behind, and all
     /// their messages are handed back.
     ///

@@ -1,4 +1,4 @@
-//! The app: one name, one broker, one result backend, and the tasks.
+//! The app: one name, one broker, one result backend, the tasks and their schedule.
 
 use std::sync::Arc;
 
@@ -6,8 +6,14 @@ use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
 #[cfg(feature = "worker")]
 use celeriac_consumer::{Extensions, Tasks, WorkerConfig};
-use celeriac_core::{Result, TaskId};
+#[cfg(feature = "beat")]
+use celeriac_core::Error;
+use celeriac_core::{Clock, Result, TaskId};
 use celeriac_producer::{AsyncResult, IntoCall, Producer};
+#[cfg(feature = "beat")]
+use celeriac_schedule::ScheduleStore;
+#[cfg(feature = "beat")]
+use celeriac_scheduler::{Entries, Entry};
 
 use crate::builder::AppBuilder;
 
@@ -20,7 +26,13 @@ pub struct App {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) name: String,
+    #[cfg_attr(not(any(feature = "beat", feature = "worker")), expect(dead_code, reason = "for workers and beats"))]
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) producer: Producer,
+    #[cfg(feature = "beat")]
+    pub(crate) schedule: Option<Arc<dyn ScheduleStore>>,
+    #[cfg(feature = "beat")]
+    pub(crate) entries: Vec<Entry>,
     #[cfg(feature = "worker")]
     pub(crate) extensions: Extensions,
     #[cfg(feature = "worker")]
@@ -92,16 +104,44 @@ impl App {
         crate::worker::WorkerSetup::new(self.clone())
     }
 
-    /// Flushes and closes broker and result backend. Programs that only send may leave it out: what was sent is with the broker.
+    /// Sets up a beat, which sends what is due by the schedule.
+    #[cfg(feature = "beat")]
+    pub fn beat(&self) -> crate::beat::BeatSetup {
+        crate::beat::BeatSetup::new(self.clone())
+    }
+
+    /// The schedule as it is in the store: to list, add, change, pause and remove entries, whether a beat runs or not.
     ///
-    /// Stop the app's workers first: one that runs on keeps trying to reach the broker until it is stopped itself.
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the app has no store of schedules.
+    #[cfg(feature = "beat")]
+    pub fn schedule(&self) -> Result<Entries> {
+        Ok(Entries::new(Arc::clone(self.schedule_store()?)).clock(Arc::clone(&self.inner.clock)))
+    }
+
+    #[cfg(feature = "beat")]
+    pub(crate) fn schedule_store(&self) -> Result<&Arc<dyn ScheduleStore>> {
+        self.inner.schedule.as_ref().ok_or_else(|| {
+            let message = "neither the broker nor the result backend keeps schedules; set `schedule_url`, CELERIAC_SCHEDULE_URL or \
+                           `schedule_store` to a store that all who run the schedule share, such as redis://host/0";
+            Error::config("schedule", message)
+        })
+    }
+
+    /// Flushes and closes broker, result backend and store of schedules. Programs that only send may leave it out: what was sent is with the broker.
+    ///
+    /// Stop the app's workers and beats first: one that runs on keeps trying to reach the broker until it is stopped itself.
     ///
     /// # Errors
     /// If the flush failed.
     pub async fn close(&self) -> Result<()> {
-        let closed = self.broker().close().await;
+        let mut closed = self.broker().close().await;
         if let Some(backend) = self.backend() {
-            backend.close().await?;
+            closed = closed.and(backend.close().await);
+        }
+        #[cfg(feature = "beat")]
+        if let Some(schedule) = &self.inner.schedule {
+            closed = closed.and(schedule.close().await);
         }
         closed
     }

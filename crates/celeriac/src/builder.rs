@@ -9,13 +9,22 @@ use celeriac_backend::ResultBackend;
 use celeriac_broker::{Broker, QueueSpec};
 #[cfg(feature = "worker")]
 use celeriac_consumer::{Extensions, Tasks, WorkerConfig};
-use celeriac_core::{Error, QueueName, Result};
+use celeriac_core::{Clock, Error, QueueName, Result, SystemClock};
+#[cfg(feature = "beat")]
+use celeriac_producer::IntoCall;
 use celeriac_producer::{Producer, ProducerConfig, Route, Router};
+#[cfg(feature = "beat")]
+use celeriac_schedule::ScheduleStore;
+#[cfg(feature = "beat")]
+use celeriac_scheduler::{Entry, ScheduleBuilder};
 use celeriac_serializer::{Serializer, Serializers};
 
 use crate::app::{App, Inner};
 use crate::config::{Config, Secret};
-use crate::system::{self, System, Systems};
+#[cfg(feature = "beat")]
+use crate::declare;
+use crate::open::{Given, Opened, open};
+use crate::system::{System, Systems};
 
 /// Puts an [`App`] together. Whatever is wrong is told by [`AppBuilder::build`].
 #[derive(Debug)]
@@ -25,8 +34,10 @@ pub struct AppBuilder {
     config: Config,
     env: bool,
     systems: Systems,
-    broker: Option<Arc<dyn Broker>>,
-    backend: Option<Arc<dyn ResultBackend>>,
+    given: Given,
+    clock: Arc<dyn Clock>,
+    #[cfg(feature = "beat")]
+    entries: Vec<Entry>,
     queues: Vec<QueueSpec>,
     router: Router,
     formats: Vec<Arc<dyn Serializer>>,
@@ -44,8 +55,10 @@ impl AppBuilder {
             config: Config::default(),
             env: true,
             systems: Systems::default(),
-            broker: None,
-            backend: None,
+            given: Given::default(),
+            clock: Arc::new(SystemClock),
+            #[cfg(feature = "beat")]
+            entries: Vec::new(),
             queues: Vec::new(),
             router: Router::new(),
             formats: Vec::new(),
@@ -75,13 +88,69 @@ impl AppBuilder {
 
     /// Uses this broker, whatever the URL says.
     pub fn broker(mut self, broker: Arc<dyn Broker>) -> Self {
-        self.broker = Some(broker);
+        self.given.broker = Some(broker);
         self
     }
 
     /// Uses this result backend, whatever the URL says.
     pub fn backend(mut self, backend: Arc<dyn ResultBackend>) -> Self {
-        self.backend = Some(backend);
+        self.given.backend = Some(backend);
+        self
+    }
+
+    /// Sets where the schedule is kept, for `app.beat()`: a URL as for [`AppBuilder::broker_url`], of a system that all who run the schedule
+    /// share. Default: `CELERIAC_SCHEDULE_URL`, else the broker's own system, else that of the results. RabbitMQ keeps none.
+    #[cfg(feature = "beat")]
+    pub fn schedule_url(mut self, url: impl Into<String>) -> Self {
+        self.config.schedule_url = Some(Secret(url.into()));
+        self
+    }
+
+    /// Uses this store of schedules, whatever the URL says.
+    #[cfg(feature = "beat")]
+    pub fn schedule_store(mut self, store: Arc<dyn ScheduleStore>) -> Self {
+        self.given.schedule = Some(store);
+        self
+    }
+
+    /// Declares an entry of the schedule: `.schedule("cleanup", every(30.minutes()), cleanup::s())`, or `crontab("*/15 9-17 * * mon-fri")`, or the text
+    /// of a [`Schedule`](crate::scheduler::Schedule).
+    ///
+    /// What is sent is kept as data, with the options that the task is defined with. Nothing is written when the app is built: a [beat](App::beat)
+    /// brings the declared entries into the store when it starts, and removes those that it finds there of an app of this name and
+    /// that are declared no more. So programs that share a name and run a beat declare the same entries.
+    #[cfg(feature = "beat")]
+    pub fn schedule<C: IntoCall>(
+        self,
+        name: impl Into<Cow<'static, str>>,
+        schedule: impl Into<ScheduleBuilder>,
+        call: C,
+    ) -> Self {
+        self.schedule_with(name, schedule, call, |entry| entry)
+    }
+
+    /// As [`AppBuilder::schedule`], with more to say of the entry: `|entry| entry.catch_up(CatchUp::Skip).jitter(10.seconds())`.
+    #[cfg(feature = "beat")]
+    pub fn schedule_with<C: IntoCall>(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        schedule: impl Into<ScheduleBuilder>,
+        call: C,
+        change: impl FnOnce(Entry) -> Entry,
+    ) -> Self {
+        match declare::entry(name.into(), schedule.into(), call) {
+            Ok(entry) => self.entries.push(change(entry)),
+            Err(error) => {
+                self.error.get_or_insert(error);
+            }
+        }
+        self
+    }
+
+    /// Takes the time from `clock`, for tests: what is sent, worked on and scheduled goes by it. Systems opened by URL go by the machine's clock in any
+    /// case. Default the machine's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -206,11 +275,11 @@ impl AppBuilder {
         self
     }
 
-    /// Opens broker and result backend, declares the queues, and makes the app.
+    /// Opens broker, result backend and store of schedules, declares the queues, and makes the app.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming what is wrong: a URL, a scheme, a path, an option, a variable, a task
-    /// registered twice; what the system says when it is opened.
+    /// registered twice, an entry of the schedule and its field; what the system says when it is opened.
     pub async fn build(self) -> Result<App> {
         if let Some(error) = self.error {
             return Err(error);
@@ -219,7 +288,8 @@ impl AppBuilder {
         self.tasks.check()?;
         let config = if self.env { self.config.or(Config::from_env()?) } else { self.config };
 
-        let (broker, backend) = open(&self.name, &config, &self.systems, self.broker, self.backend).await?;
+        let opened = open(&self.name, &config, &self.systems, self.given).await?;
+        let Opened { broker, backend, .. } = &opened;
         for queue in &self.queues {
             broker.declare(queue).await?;
         }
@@ -265,13 +335,26 @@ impl AppBuilder {
             worker
         };
 
-        let mut builder = Producer::builder(broker).config(producer);
+        let mut builder = Producer::builder(Arc::clone(broker)).config(producer).clock(Arc::clone(&self.clock));
         if let Some(backend) = backend {
-            builder = builder.backend(backend);
+            builder = builder.backend(Arc::clone(backend));
         }
+        let producer = builder.build()?;
+        #[cfg(feature = "beat")]
+        declare::check(
+            &self.entries,
+            &producer,
+            #[cfg(feature = "worker")]
+            &declare::Own { tasks: &self.tasks, queues: &worker.queues },
+        )?;
         let inner = Inner {
             name: self.name,
-            producer: builder.build()?,
+            clock: self.clock,
+            producer,
+            #[cfg(feature = "beat")]
+            schedule: opened.schedule,
+            #[cfg(feature = "beat")]
+            entries: self.entries,
             #[cfg(feature = "worker")]
             extensions: self.extensions,
             #[cfg(feature = "worker")]
@@ -281,69 +364,6 @@ impl AppBuilder {
         };
         Ok(App { inner: Arc::new(inner) })
     }
-}
-
-type Opened = (Arc<dyn Broker>, Option<Arc<dyn ResultBackend>>);
-
-async fn open(
-    name: &str,
-    config: &Config,
-    systems: &Systems,
-    broker: Option<Arc<dyn Broker>>,
-    backend: Option<Arc<dyn ResultBackend>>,
-) -> Result<Opened> {
-    let backend_url = config.result_backend.as_ref().map(|url| url.0.clone());
-    let mut own = None;
-    let mut broker_url = None;
-    let broker = match broker {
-        Some(broker) => broker,
-        None => {
-            let system = match &config.broker_url {
-                Some(url) => systems.open(&url.0).await?,
-                None => system::embedded(name).await?,
-            };
-            broker_url = config.broker_url.as_ref().map(|url| &url.0);
-            own = system.backend;
-            system.broker.ok_or_else(|| Error::config("open", "the broker's URL names a system that is no broker"))?
-        }
-    };
-    let backend = match (backend, backend_url) {
-        (Some(backend), _) => Some(backend),
-        (None, None) => own,
-        (None, Some(url)) if systems.is_rpc(&url) => Some(by_messages(&url, broker_url, own)?),
-        // One and the same system is opened once, so that a result and an acknowledgement can be written as one.
-        (None, Some(url)) if broker_url == Some(&url) && own.is_some() => own,
-        (None, Some(url)) => {
-            let system = systems.open(&url).await?;
-            let backend = system.backend;
-            Some(backend.ok_or_else(|| {
-                Error::config("open", "the result backend's URL names a system that stores no results")
-            })?)
-        }
-    };
-    Ok((broker, backend))
-}
-
-/// The backend of `rpc://`: that of the broker itself, where it has one that answers by messages.
-fn by_messages(
-    url: &str,
-    broker_url: Option<&String>,
-    own: Option<Arc<dyn ResultBackend>>,
-) -> Result<Arc<dyn ResultBackend>> {
-    if !matches!(url.to_ascii_lowercase().as_str(), "rpc" | "rpc:" | "rpc://") {
-        let message =
-            "the result backend `rpc://` stands alone: it goes through the broker, and has no host and no options";
-        return Err(Error::config("open", message));
-    }
-    let of_rabbitmq = |url: &&String| {
-        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-        ["amqp", "amqps", "pyamqp"].iter().any(|name| name.eq_ignore_ascii_case(scheme))
-    };
-    broker_url.filter(of_rabbitmq).and(own).ok_or_else(|| {
-        let message =
-            "the result backend `rpc://` takes RabbitMQ as broker, by a URL that begins with `amqp://` or `amqps://`";
-        Error::config("open", message)
-    })
 }
 
 fn serializers(formats: Vec<Arc<dyn Serializer>>, mut accept: Vec<String>) -> Result<Serializers> {

@@ -20,6 +20,8 @@ pub struct Config {
     pub broker_url: Option<Secret>,
     /// Where results are stored: `CELERIAC_RESULT_BACKEND`. Default: the broker's own system.
     pub result_backend: Option<Secret>,
+    /// Where the schedule is kept: `CELERIAC_SCHEDULE_URL`. Default: the broker's own system, else that of the results.
+    pub schedule_url: Option<Secret>,
     /// How many tasks a worker runs at once: `CELERIAC_CONCURRENCY`. Default: the number of CPUs.
     pub concurrency: Option<NonZeroUsize>,
     /// The queues a worker works on, apart by commas: `CELERIAC_QUEUES`. Default: the default queue.
@@ -113,6 +115,7 @@ impl Config {
         match key {
             "BROKER_URL" => self.broker_url = Some(Secret(value)),
             "RESULT_BACKEND" => self.result_backend = Some(Secret(value)),
+            "SCHEDULE_URL" => self.schedule_url = Some(Secret(value)),
             "CONCURRENCY" => self.concurrency = Some(number(&value)?),
             "QUEUES" => self.queues = Some(list(&value).map(|name| name.parse()).collect::<Result<_>>()?),
             "DEFAULT_QUEUE" => self.default_queue = Some(value.parse()?),
@@ -127,7 +130,7 @@ impl Config {
             _ => {
                 return Err(Error::config(
                     "read environment",
-                    "it is not known; known after `CELERIAC_` are BROKER_URL, RESULT_BACKEND, CONCURRENCY, QUEUES, DEFAULT_QUEUE, SERIALIZER, \
+                    "it is not known; known after `CELERIAC_` are BROKER_URL, RESULT_BACKEND, SCHEDULE_URL, CONCURRENCY, QUEUES, DEFAULT_QUEUE, SERIALIZER, \
                      RESULT_SERIALIZER, ACCEPT, COMPRESSION, PUBLISH_TIMEOUT, RESULT_EXPIRES, MAX_BODY_BYTES and MAX_RESULT_BYTES",
                 ));
             }
@@ -140,6 +143,7 @@ impl Config {
         Self {
             broker_url: self.broker_url.or(other.broker_url),
             result_backend: self.result_backend.or(other.result_backend),
+            schedule_url: self.schedule_url.or(other.schedule_url),
             concurrency: self.concurrency.or(other.concurrency),
             queues: self.queues.or(other.queues),
             default_queue: self.default_queue.or(other.default_queue),
@@ -205,6 +209,15 @@ mod tests {
         assert_eq!(config.broker_url, Some(Secret("memory://b".to_owned())));
         let config = read(&[("CELERY_BROKER_URL", "memory://a")]).unwrap();
         assert_eq!(config.broker_url, Some(Secret("memory://a".to_owned())));
+    }
+
+    #[test]
+    fn the_schedule_has_a_variable_of_its_own_and_code_wins() {
+        let config = read(&[("CELERIAC_SCHEDULE_URL", "redis://:hunter2@host/0")]).unwrap();
+        assert_eq!(config.schedule_url, Some(Secret("redis://:hunter2@host/0".to_owned())));
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let code = Config { schedule_url: Some(Secret("memory://a".to_owned())), ..Config::default() };
+        assert_eq!(code.clone().or(config), code);
     }
 
     #[test]

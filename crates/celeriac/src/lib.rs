@@ -40,30 +40,43 @@
 //! | [`backend`] | `celeriac-backend` | the trait of a result backend |
 //! | [`producer`] | `celeriac-producer` | sending, and waiting for results |
 //! | `consumer` | `celeriac-consumer` | the worker (feature `worker`) |
-//! | `memory` | `celeriac-memory` | in-process broker and backend (feature `memory`) |
+//! | [`schedule`] | `celeriac-schedule` | the trait of a store of schedules |
+//! | `scheduler` | `celeriac-scheduler` | schedules, and the leader that sends what is due (feature `beat`) |
+//! | `memory` | `celeriac-memory` | in-process broker, backend and store of schedules (feature `memory`) |
 //! | `sqlite` | `celeriac-sqlite` | the embedded durable file (feature `sqlite`) |
 //! | `redis` | `celeriac-redis` | Redis, shared with Python's Celery (feature `redis`) |
 //! | `amqp` | `celeriac-amqp` | RabbitMQ, shared with Python's Celery (feature `amqp`) |
 //!
 //! # Features
-//! On by default: `macros`, `worker`, `json`, `msgpack`, `memory`, `sqlite`. Others: `redis` and `redis-tls`, `amqp` and `amqp-tls`, the formats `bincode` and `yaml`, the compressions `zlib`,
+//! On by default: `macros`, `worker`, `beat`, `json`, `msgpack`, `memory`, `sqlite`. Others: `redis` and `redis-tls`, `amqp` and `amqp-tls`, the formats `bincode` and `yaml`, the compressions `zlib`,
 //! `bzip2`, `zstd`, `brotli` and `lzma`.
 
 mod app;
+#[cfg(feature = "beat")]
+mod beat;
 mod builder;
 mod config;
+#[cfg(feature = "beat")]
+mod declare;
+#[cfg(feature = "beat")]
+mod dispatch;
+mod open;
+#[cfg(feature = "beat")]
+mod signals;
 mod system;
 #[cfg(feature = "worker")]
 mod worker;
 
 pub use app::App;
+#[cfg(feature = "beat")]
+pub use beat::{Beat, BeatSetup};
 pub use builder::AppBuilder;
 #[cfg(feature = "macros")]
 pub use celeriac_macros::task;
 pub use config::{Config, Secret};
 pub use system::{Opener, System};
 #[cfg(feature = "worker")]
-pub use worker::WorkerSetup;
+pub use worker::{Worker, WorkerSetup};
 
 #[cfg(feature = "amqp")]
 pub use celeriac_amqp as amqp;
@@ -77,6 +90,9 @@ pub use celeriac_memory as memory;
 pub use celeriac_producer as producer;
 #[cfg(feature = "redis")]
 pub use celeriac_redis as redis;
+pub use celeriac_schedule as schedule;
+#[cfg(feature = "beat")]
+pub use celeriac_scheduler as scheduler;
 pub use celeriac_serializer as serializer;
 #[cfg(feature = "sqlite")]
 pub use celeriac_sqlite as sqlite;
@@ -84,7 +100,7 @@ pub use celeriac_sqlite as sqlite;
 pub use celeriac_broker::{QueueSpec, Requeue};
 #[cfg(feature = "worker")]
 pub use celeriac_consumer::{
-    FromContext, IntoTaskError, Prefetch, ShutdownHandle, State, TaskContext, TaskError, TaskResult, Tasks, Worker,
+    FromContext, IntoTaskError, Prefetch, ShutdownHandle, State, TaskContext, TaskError, TaskResult, Tasks,
 };
 pub use celeriac_core::{
     Error, ErrorKind, Priority, QueueName, Result, Signature, TaskFailure, TaskId, TaskName, TaskState, Timestamp,
@@ -93,12 +109,16 @@ pub use celeriac_core::{
 pub use celeriac_producer::{
     AsyncResult, Producer, Progress, ResultError, Route, TaskArgument, TaskOptions, TaskOutput, TypedSignature, Updates,
 };
+#[cfg(feature = "beat")]
+pub use celeriac_scheduler::{CatchUp, Entries, Entry, KnownEntry, Schedule, Units, cron, crontab, every, once, solar};
 
 /// What most programs need: `use celeriac::prelude::*;`.
 pub mod prelude {
     pub use crate::{App, AsyncResult, ResultError, Signature, TypedSignature};
     #[cfg(feature = "worker")]
     pub use crate::{State, TaskContext, TaskError, TaskResult, tasks};
+    #[cfg(feature = "beat")]
+    pub use crate::{Units as _, crontab, every};
 }
 
 /// Lists tasks to register: `tasks![add, mail::send]`.

@@ -1,4 +1,4 @@
-//! From a URL to the broker and the result backend behind it.
+//! From a URL to the broker, the result backend and the store of schedules behind it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use celeriac_backend::ResultBackend;
 use celeriac_broker::Broker;
 use celeriac_core::{Error, Result};
+use celeriac_schedule::ScheduleStore;
 use futures_util::future::BoxFuture;
 
-/// What one URL opens: a broker, a result backend, or both.
+/// What one URL opens: a broker, a result backend, a store of schedules, or several of them.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct System {
@@ -19,10 +20,12 @@ pub struct System {
     pub broker: Option<Arc<dyn Broker>>,
     /// The result backend, if the system is one.
     pub backend: Option<Arc<dyn ResultBackend>>,
+    /// The store of schedules, if the system is one.
+    pub schedule: Option<Arc<dyn ScheduleStore>>,
 }
 
 impl System {
-    /// A system that is neither. Set what it is.
+    /// A system that is none of them. Set what it is.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -39,6 +42,13 @@ impl System {
     #[must_use]
     pub fn backend(mut self, backend: Arc<dyn ResultBackend>) -> Self {
         self.backend = Some(backend);
+        self
+    }
+
+    /// Sets the store of schedules.
+    #[must_use]
+    pub fn schedule(mut self, schedule: Arc<dyn ScheduleStore>) -> Self {
+        self.schedule = Some(schedule);
         self
     }
 }
@@ -146,7 +156,8 @@ async fn memory(url: String) -> Result<System> {
     }
     let store =
         if name.is_empty() { celeriac_memory::MemoryStore::new() } else { celeriac_memory::MemoryStore::named(name) };
-    Ok(System::new().broker(Arc::new(store.clone())).backend(Arc::new(store)))
+    let system = System::new().broker(Arc::new(store.clone())).backend(Arc::new(store.clone()));
+    Ok(system.schedule(Arc::new(store)))
 }
 
 #[cfg(feature = "sqlite")]

@@ -1,14 +1,17 @@
-//! Sets up a worker for an app.
+//! The worker of an app: sets it up, and runs it, with a beat beside it if so wished.
 
 use std::borrow::Cow;
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use celeriac_consumer::{Prefetch, Worker, WorkerConfig};
+use celeriac_consumer::{Prefetch, ShutdownHandle, WorkerConfig};
 use celeriac_core::{Error, QueueName, Result};
 
 use crate::app::App;
+#[cfg(feature = "beat")]
+use crate::beat::Beat;
 
 /// Sets up a worker. What is not set is as the app was configured.
 #[derive(Debug)]
@@ -16,13 +19,21 @@ use crate::app::App;
 pub struct WorkerSetup {
     app: App,
     config: WorkerConfig,
+    #[cfg(feature = "beat")]
+    beat: bool,
     error: Option<Error>,
 }
 
 impl WorkerSetup {
     pub(crate) fn new(app: App) -> Self {
         let config = app.inner.worker.clone();
-        Self { app, config, error: None }
+        Self {
+            app,
+            config,
+            #[cfg(feature = "beat")]
+            beat: false,
+            error: None,
+        }
     }
 
     /// Sets how many tasks run at once, at least 1. Default: the number of CPUs.
@@ -83,6 +94,17 @@ impl WorkerSetup {
         self
     }
 
+    /// Runs a [beat](App::beat) beside the worker. Any number of workers may: one of their beats leads.
+    ///
+    /// It stops as soon as the worker is told to, while that finishes what runs, and has handed on the lead when the worker ends. A store or a broker
+    /// that is away ends nothing. What waiting cannot cure, such as an entry that another app declares too, ends the worker, warm, with that error: a
+    /// fleet that works on but sends nothing when it is due would be noticed too late.
+    #[cfg(feature = "beat")]
+    pub fn with_beat(mut self) -> Self {
+        self.beat = true;
+        self
+    }
+
     /// Changes anything else.
     pub fn configure(mut self, change: impl FnOnce(&mut WorkerConfig)) -> Self {
         change(&mut self.config);
@@ -98,10 +120,16 @@ impl WorkerSetup {
             return Err(error);
         }
         let inner = &self.app.inner;
-        Worker::builder(inner.producer.clone(), inner.tasks.clone())
+        let worker = celeriac_consumer::Worker::builder(inner.producer.clone(), inner.tasks.clone())
+            .clock(Arc::clone(&inner.clock))
             .config(self.config)
             .extensions(inner.extensions.clone())
-            .build()
+            .build()?;
+        Ok(Worker {
+            worker,
+            #[cfg(feature = "beat")]
+            beat: self.beat.then(|| self.app.beat().build()).transpose()?,
+        })
     }
 
     /// Runs the worker until SIGTERM or SIGINT: the first stops it warm, a second one cold. They are listened to from this call on: see
@@ -114,4 +142,100 @@ impl WorkerSetup {
         let running = self.build().map(Worker::run_until_signal);
         async move { running?.await }
     }
+}
+
+/// The worker of an app, ready to run: a [`celeriac_consumer::Worker`], and the beat beside it if it has one.
+#[derive(Debug)]
+pub struct Worker {
+    worker: celeriac_consumer::Worker,
+    #[cfg(feature = "beat")]
+    beat: Option<Beat>,
+}
+
+impl Worker {
+    /// A handle to stop it by.
+    #[must_use]
+    pub fn handle(&self) -> ShutdownHandle {
+        self.worker.handle()
+    }
+
+    /// Tells when it has begun to consume: see [`celeriac_consumer::Worker::started`].
+    #[must_use = "a future does nothing unless it is awaited"]
+    pub fn started(&self) -> impl Future<Output = bool> + Send + use<> {
+        self.worker.started()
+    }
+
+    /// Runs until SIGTERM or SIGINT, or until its handle stops it: see [`celeriac_consumer::Worker::run_until_signal`].
+    ///
+    /// # Errors
+    /// As [`celeriac_consumer::Worker::run_until_signal`]; what ends its beat.
+    #[must_use = "a future does nothing unless it is awaited"]
+    pub fn run_until_signal(self) -> impl Future<Output = Result<()>> + Send {
+        #[cfg(feature = "beat")]
+        {
+            with(self.beat, self.worker.handle(), self.worker.run_until_signal())
+        }
+        #[cfg(not(feature = "beat"))]
+        self.worker.run_until_signal()
+    }
+
+    /// Runs until its handle stops it: see [`celeriac_consumer::Worker::run`].
+    ///
+    /// # Errors
+    /// As [`Worker::run_until_signal`].
+    ///
+    /// # Cancel safety
+    /// As [`celeriac_consumer::Worker::run`].
+    pub async fn run(self) -> Result<()> {
+        #[cfg(feature = "beat")]
+        {
+            with(self.beat, self.worker.handle(), self.worker.run()).await
+        }
+        #[cfg(not(feature = "beat"))]
+        self.worker.run().await
+    }
+}
+
+/// Runs the worker with the beat beside it: whichever ends, or is told to, stops the other.
+#[cfg(feature = "beat")]
+async fn with(
+    beat: Option<Beat>,
+    stop: ShutdownHandle,
+    working: impl Future<Output = Result<()>> + Send,
+) -> Result<()> {
+    let Some(beat) = beat else { return working.await };
+    let stop_beat = beat.handle();
+    // In a task of its own, so that neither waits for the other's turn; in a set, so that it ends with this future.
+    let mut beating = tokio::task::JoinSet::new();
+    beating.spawn(beat.run());
+    let beaten = async {
+        // CANCEL SAFETY: joining is cancel safe, and waiting for the shutdown too.
+        let early = tokio::select! {
+            ended = beating.join_next() => ended,
+            () = stop.requested() => None,
+        };
+        stop_beat.stop();
+        let ended = match early {
+            Some(ended) => Some(ended),
+            // CANCEL SAFETY: as above; a beat that is dropped leads until its lease ends, and loses nothing.
+            None => tokio::select! {
+                ended = beating.join_next() => ended,
+                () = stop.requested_cold() => None,
+            },
+        };
+        // A beat ends by itself only if it failed.
+        stop.request();
+        match ended {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(error)) => Err(Error::unexpected("run beat", "the beat broke down").with_source(error)),
+        }
+    };
+    let worked = async {
+        let worked = working.await;
+        stop.request();
+        worked
+    };
+    let (worked, beaten) = futures_util::future::join(worked, beaten).await;
+    worked.and(beaten)
 }
