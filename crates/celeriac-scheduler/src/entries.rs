@@ -215,7 +215,10 @@ impl Entries {
         if let Some(Ok(known)) = &known {
             match &known.entry.owner {
                 Some(other) if other != owner => {
-                    let message = format!("entry `{}`: name: `{other}` declares an entry of that name", entry.name);
+                    let message = format!(
+                        "entry `{}`: name: `{other}` declares an entry of that name; give one of them another, or remove that one",
+                        entry.name
+                    );
                     return Err(Error::config("schedule", message));
                 }
                 Some(_) if known.declared == entry.enabled => owned.enabled = known.entry.enabled,

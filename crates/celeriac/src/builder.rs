@@ -119,6 +119,32 @@ impl AppBuilder {
     /// What is sent is kept as data, with the options that the task is defined with. Nothing is written when the app is built: a [beat](App::beat)
     /// brings the declared entries into the store when it starts, and removes those that it finds there of an app of this name and
     /// that are declared no more. So programs that share a name and run a beat declare the same entries.
+    ///
+    /// # Examples
+    /// ```
+    /// use celeriac::prelude::*;
+    ///
+    /// #[celeriac::task]
+    /// async fn cleanup(days: u32) {
+    ///     println!("what is older than {days} days goes");
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> celeriac::Result<()> {
+    /// let app = App::builder("shop")
+    ///     .broker_url("memory://")
+    ///     .tasks(tasks![cleanup])
+    ///     .schedule("cleanup", crontab("30 2 * * *").tz("Europe/Berlin"), cleanup::s(30))
+    ///     .schedule("reports", "every 1d", Signature::named("reports.daily").option("queue", "python"))
+    ///     .build()
+    ///     .await?;
+    ///
+    /// let worker = app.worker().with_beat().build()?;
+    /// let stop = worker.handle();
+    /// # stop.shutdown();
+    /// worker.run().await
+    /// # }
+    /// ```
     #[cfg(feature = "beat")]
     pub fn schedule<C: IntoCall>(
         self,

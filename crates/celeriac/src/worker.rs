@@ -173,7 +173,7 @@ impl Worker {
     pub fn run_until_signal(self) -> impl Future<Output = Result<()>> + Send {
         #[cfg(feature = "beat")]
         {
-            with(self.beat, self.worker.handle(), self.worker.run_until_signal())
+            beside(self.beat, self.worker.handle(), self.worker.run_until_signal())
         }
         #[cfg(not(feature = "beat"))]
         self.worker.run_until_signal()
@@ -189,7 +189,7 @@ impl Worker {
     pub async fn run(self) -> Result<()> {
         #[cfg(feature = "beat")]
         {
-            with(self.beat, self.worker.handle(), self.worker.run()).await
+            beside(self.beat, self.worker.handle(), self.worker.run()).await
         }
         #[cfg(not(feature = "beat"))]
         self.worker.run().await
@@ -198,7 +198,7 @@ impl Worker {
 
 /// Runs the worker with the beat beside it: whichever ends, or is told to, stops the other.
 #[cfg(feature = "beat")]
-async fn with(
+async fn beside(
     beat: Option<Beat>,
     stop: ShutdownHandle,
     working: impl Future<Output = Result<()>> + Send,
