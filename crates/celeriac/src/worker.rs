@@ -196,6 +196,10 @@ impl Worker {
     }
 }
 
+/// How long a beat may take to hand on the lead once its worker has ended. One that cannot leads until its lease ends.
+#[cfg(feature = "beat")]
+const HAND_ON: Duration = Duration::from_secs(5);
+
 /// Runs the worker with the beat beside it: whichever ends, or is told to, stops the other.
 #[cfg(feature = "beat")]
 async fn beside(
@@ -208,34 +212,39 @@ async fn beside(
     // In a task of its own, so that neither waits for the other's turn; in a set, so that it ends with this future.
     let mut beating = tokio::task::JoinSet::new();
     beating.spawn(beat.run());
-    let beaten = async {
-        // CANCEL SAFETY: joining is cancel safe, and waiting for the shutdown too.
-        let early = tokio::select! {
-            ended = beating.join_next() => ended,
-            () = stop.requested() => None,
-        };
-        stop_beat.stop();
-        let ended = match early {
-            Some(ended) => Some(ended),
-            // CANCEL SAFETY: as above; a beat that is dropped leads until its lease ends, and loses nothing.
-            None => tokio::select! {
-                ended = beating.join_next() => ended,
-                () = stop.requested_cold() => None,
-            },
-        };
-        // A beat ends by itself only if it failed.
-        stop.request();
-        match ended {
-            None => Ok(()),
-            Some(Ok(ended)) => ended,
-            Some(Err(error)) => Err(Error::unexpected("run beat", "the beat broke down").with_source(error)),
+    let mut working = std::pin::pin!(working);
+    let (mut worked, mut beaten) = (None, None);
+    // CANCEL SAFETY: the worker runs on below; joining is cancel safe, and waiting for the shutdown too.
+    tokio::select! {
+        biased;
+        outcome = &mut working => worked = Some(outcome),
+        // It ends by itself only if it failed.
+        outcome = beating.join_next() => beaten = outcome,
+        () = stop.requested() => {}
+    }
+    stop_beat.stop();
+    stop.request();
+    let worked = match worked {
+        Some(worked) => worked,
+        // CANCEL SAFETY: as above. The worker comes first: as it ends it cancels what a cold shutdown would.
+        None => tokio::select! {
+            biased;
+            worked = &mut working => worked,
+            () = stop.requested_cold() => {
+                // Nothing is lost: another leads when the lease has ended.
+                beating.abort_all();
+                working.await
+            }
+        },
+    };
+    if beaten.is_none() {
+        beaten = tokio::time::timeout(HAND_ON, beating.join_next()).await.ok().flatten();
+    }
+    worked.and(match beaten {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) if !error.is_cancelled() => {
+            Err(Error::unexpected("run beat", "the beat broke down").with_source(error))
         }
-    };
-    let worked = async {
-        let worked = working.await;
-        stop.request();
-        worked
-    };
-    let (worked, beaten) = futures_util::future::join(worked, beaten).await;
-    worked.and(beaten)
+        Some(Err(_)) | None => Ok(()),
+    })
 }
