@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The app declares its entries in code; the beat writes them into the store and sends them. Any number of such workers may run over one store: one of
-//! their beats leads. Here the store is in memory, and gone with the process: with the URL of a store that others reach, nothing else changes.
+//! their beats leads. Here the store is a file in a temporary folder, gone when the example ends: in one that stays, the next run goes on where this one stopped.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -31,9 +31,12 @@ async fn report() {}
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (told, mut tells) = mpsc::unbounded_channel();
+    // Gone when this function ends, however it ends.
+    let scratch = tempfile::Builder::new().prefix("celeriac-beat-").tempdir()?;
+    let file = scratch.path().join("tasks.db");
     let app = App::builder("beat")
         .read_env(false)
-        .broker_url("memory://")
+        .broker_url(format!("sqlite://{}", file.display().to_string().replace('%', "%25").replace('?', "%3f")))
         .tasks(tasks![say, report])
         .state(told)
         .schedule("heart", every(300.milliseconds()), say::s("heart beats".to_owned()))

@@ -145,7 +145,10 @@ async fn amqp(url: String) -> Result<System> {
 #[cfg(feature = "redis")]
 async fn redis(url: String) -> Result<System> {
     let store = celeriac_redis::RedisStore::open(celeriac_redis::RedisConfig::from_url(&url)?).await?;
-    Ok(System::new().broker(store.broker()).backend(store.backend()))
+    let system = System::new().broker(store.broker()).backend(store.backend());
+    #[cfg(feature = "beat")]
+    let system = system.schedule(store.schedule());
+    Ok(system)
 }
 
 #[cfg(feature = "memory")]
@@ -168,7 +171,10 @@ async fn sqlite(url: String) -> Result<System> {
 #[cfg(feature = "sqlite")]
 async fn open_sqlite(config: celeriac_sqlite::SqliteConfig) -> Result<System> {
     let store = celeriac_sqlite::SqliteStore::open(config).await?;
-    Ok(System::new().broker(store.broker()).backend(store.backend()))
+    let system = System::new().broker(store.broker()).backend(store.backend());
+    #[cfg(feature = "beat")]
+    let system = system.schedule(store.schedule());
+    Ok(system)
 }
 
 /// Opens the embedded file that programs of the app `name` share; its folder is created. By its path: a folder's name may hold anything.
