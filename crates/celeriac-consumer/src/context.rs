@@ -17,6 +17,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{TaskError, TaskResult};
+use crate::request::Request;
 use crate::updates::UpdateSink;
 
 /// How the message came.
@@ -36,9 +37,8 @@ pub struct TaskContext {
 }
 
 pub(crate) struct Inner {
-    pub(crate) headers: Arc<TaskHeaders>,
+    pub(crate) request: Request,
     pub(crate) delivery: DeliveryInfo,
-    pub(crate) reply_to: Option<RoutingKey>,
     pub(crate) correlation_id: CorrelationId,
     pub(crate) worker: Arc<str>,
     pub(crate) producer: Producer,
@@ -57,40 +57,48 @@ impl TaskContext {
         Self { inner: Arc::new(inner) }
     }
 
+    pub(crate) fn request(&self) -> &Request {
+        &self.inner.request
+    }
+
+    pub(crate) fn delivery(&self) -> &DeliveryInfo {
+        &self.inner.delivery
+    }
+
     /// The task's id.
     #[must_use]
     pub fn id(&self) -> &TaskId {
-        &self.inner.headers.id
+        &self.inner.request.headers.id
     }
 
     /// The task's name.
     #[must_use]
     pub fn name(&self) -> &TaskName {
-        &self.inner.headers.task
+        &self.inner.request.headers.task
     }
 
     /// How many times it was retried.
     #[must_use]
     pub fn retries(&self) -> u32 {
-        self.inner.headers.retries
+        self.inner.request.headers.retries
     }
 
     /// All headers of the message, those of the sender's own in `extra`.
     #[must_use]
     pub fn headers(&self) -> &TaskHeaders {
-        &self.inner.headers
+        &self.inner.request.headers
     }
 
     /// The first task of the workflow: this one, if it was sent from outside.
     #[must_use]
     pub fn root_id(&self) -> &TaskId {
-        self.inner.headers.root_id.as_ref().unwrap_or(&self.inner.headers.id)
+        self.inner.request.headers.root_id.as_ref().unwrap_or(&self.inner.request.headers.id)
     }
 
     /// The task that sent this one.
     #[must_use]
     pub fn parent_id(&self) -> Option<&TaskId> {
-        self.inner.headers.parent_id.as_ref()
+        self.inner.request.headers.parent_id.as_ref()
     }
 
     /// The queue it was taken from.
@@ -132,7 +140,7 @@ impl TaskContext {
     /// Where its result goes, on backends that send results as messages.
     #[must_use]
     pub fn reply_to(&self) -> Option<&RoutingKey> {
-        self.inner.reply_to.as_ref()
+        self.inner.request.properties.reply_to.as_ref()
     }
 
     /// Whether the task is told to stop, because its worker shuts down cold. An async task is dropped then; a blocking one should look now
@@ -179,12 +187,12 @@ impl TaskContext {
 
     /// A record of this task on its way to the backend.
     pub(crate) fn store(&self, mut meta: TaskMeta) -> StoreResult {
-        meta.group_id = self.inner.headers.group.clone();
-        meta.parent_id = self.inner.headers.parent_id.clone();
+        meta.group_id = self.inner.request.headers.group.clone();
+        meta.parent_id = self.inner.request.headers.parent_id.clone();
         let mut store = StoreResult::new(meta);
         // Also a record of a task that never ends in order must not stay for ever.
         store.expires = self.inner.expires;
-        store.reply_to = self.inner.reply_to.clone();
+        store.reply_to = self.inner.request.properties.reply_to.clone();
         store.correlation_id = Some(self.inner.correlation_id.clone());
         store
     }

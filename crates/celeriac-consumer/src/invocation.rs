@@ -12,13 +12,11 @@ use crate::blocking::BlockingPool;
 use crate::context::TaskContext;
 use crate::error::{TaskError, TaskResult};
 use crate::registry::Handler;
-use crate::request::Request;
 
 /// A task about to run.
 pub(crate) struct Invocation {
     pub(crate) handler: Arc<Handler>,
     pub(crate) context: TaskContext,
-    pub(crate) request: Arc<Request>,
     pub(crate) result_format: Arc<dyn Serializer>,
 }
 
@@ -52,7 +50,7 @@ impl Invocation {
     }
 
     async fn call(&self) -> TaskResult<Vec<u8>> {
-        let arguments = self.request.arguments()?;
+        let arguments = self.context.request().arguments()?;
         (self.handler.run)(&self.context, arguments, self.result_format.as_ref()).await
     }
 }

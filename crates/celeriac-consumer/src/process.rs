@@ -149,7 +149,8 @@ impl Shared {
             return Some(Done::new(Some(receipt), End::Reject(Requeue::No)).with_result(result));
         };
         if handler.options.acks_late.unwrap_or(self.config.acks_late) {
-            return self.run(&Arc::new(request), &info, Some(receipt), &handler).await;
+            let ran = self.begin(request, info, handler);
+            return self.run(&ran, Some(receipt)).await;
         }
         // The task runs once or not at all: it may not start before its message is gone, nor if the message is another's by now.
         match receipt.settle(Verb::Ack).await {
@@ -160,9 +161,8 @@ impl Shared {
                 return None;
             }
         }
-        let mut unfinished =
-            Unfinished { shared: self, request: Arc::new(request), info, handler, finish: Some(finish) };
-        let done = self.run(&unfinished.request, &unfinished.info, None, &unfinished.handler).await;
+        let mut unfinished = Unfinished { shared: self, ran: self.begin(request, info, handler), finish: Some(finish) };
+        let done = self.run(&unfinished.ran, None).await;
         unfinished.finish = None;
         done
     }
@@ -177,19 +177,13 @@ impl Shared {
         said.or(options.and_then(|options| options.ignore_result)).unwrap_or(self.config.ignore_result)
     }
 
-    async fn run(
-        self: &Arc<Self>,
-        request: &Arc<Request>,
-        info: &DeliveryInfo,
-        receipt: Option<Receipt>,
-        handler: &Arc<Handler>,
-    ) -> Option<Done> {
-        let ignored = self.ignored(request, Some(&handler.options));
+    /// What a run of the task needs.
+    fn begin(&self, request: Request, delivery: DeliveryInfo, handler: Arc<Handler>) -> Ran {
+        let ignored = self.ignored(&request, Some(&handler.options));
         let context = TaskContext::new(Inner {
-            headers: Arc::clone(&request.headers),
-            delivery: info.clone(),
-            reply_to: request.properties.reply_to.clone(),
             correlation_id: correlation_id(&request.properties, &request.headers.id),
+            request,
+            delivery,
             worker: Arc::clone(&self.name),
             producer: self.producer.clone(),
             extensions: Arc::clone(&self.extensions),
@@ -199,6 +193,11 @@ impl Shared {
             expires: handler.options.result_expires.or(self.config.result_expires),
             children: Mutex::default(),
         });
+        Ran { context, handler, ignored }
+    }
+
+    async fn run(&self, ran: &Ran, receipt: Option<Receipt>) -> Option<Done> {
+        let Ran { context, handler, .. } = ran;
         if handler.options.track_started.unwrap_or(self.config.track_started) {
             let detail: Map =
                 [("pid", Value::from(u64::from(std::process::id()))), ("hostname", Value::from(self.name.as_ref()))]
@@ -206,32 +205,24 @@ impl Shared {
                     .collect();
             context.update(TaskState::Started, &Value::Map(detail));
         }
-        tracing::debug!(id = %request.headers.id, task = %request.headers.task, "started");
+        tracing::debug!(id = %context.id(), task = %context.name(), "started");
         let invocation = Invocation {
             handler: Arc::clone(handler),
             context: context.clone(),
-            request: Arc::clone(request),
             result_format: Arc::clone(&self.result_format),
         };
         let outcome = invocation.run(&self.blocking).await;
         if let Some(updates) = &self.updates {
-            updates.forget(&request.headers.id);
+            updates.forget(context.id());
         }
         // A blocking task that was told to stop has not failed: its receipt is dropped, and it runs again elsewhere.
         if outcome.is_err() && receipt.is_some() && self.shutdown.cold.is_cancelled() {
             return None;
         }
-        Some(self.outcome(request, info, receipt, outcome, &Ran { context, handler: Arc::clone(handler), ignored }))
+        Some(self.outcome(ran, receipt, outcome))
     }
 
-    fn outcome(
-        &self,
-        request: &Request,
-        info: &DeliveryInfo,
-        receipt: Option<Receipt>,
-        outcome: TaskResult<Vec<u8>>,
-        ran: &Ran,
-    ) -> Done {
+    fn outcome(&self, ran: &Ran, receipt: Option<Receipt>, outcome: TaskResult<Vec<u8>>) -> Done {
         let outcome = match outcome {
             Ok(data) if data.len() > self.config.max_result_bytes => Err(TaskFailure::new(
                 "celeriac",
@@ -241,7 +232,7 @@ impl Shared {
             .into()),
             other => other,
         };
-        let (id, task) = (&request.headers.id, &request.headers.task);
+        let (id, task) = (ran.context.id(), ran.context.name());
         match outcome {
             Ok(data) => {
                 tracing::debug!(%id, %task, "succeeded");
@@ -249,20 +240,20 @@ impl Shared {
                 let children = ran.context.take_children();
                 let end = Ended { state: TaskState::Success, outcome: Ok(payload), children };
                 let end = (!ran.ignored).then_some(end);
-                let result = end.and_then(|end| self.record(request, info, end, Some(&ran.handler.options)));
+                let result = end.and_then(|end| self.record_ran(ran, end));
                 Done::new(receipt, End::Ack).with_result(result)
             }
             Err(TaskError(Kind::Failure(failure))) => {
                 // Its text may hold arguments.
                 tracing::debug!(%id, %task, exception = failure.exc_type, "failed");
-                let result = self.failed(request, info, &failure, ran);
+                let result = self.failed(&failure, ran);
                 Done::new(receipt, End::Ack).with_result(result)
             }
             Err(TaskError(Kind::Reject { reason, requeue: Requeue::No })) => {
                 tracing::debug!(%id, %task, "rejected");
                 let mut failure = TaskFailure::new("celery.exceptions", "Reject", reason);
                 failure.exc_message.push(Value::Bool(false));
-                let result = self.failed(request, info, &failure, ran);
+                let result = self.failed(&failure, ran);
                 Done::new(receipt, End::Reject(Requeue::No)).with_result(result)
             }
             Err(TaskError(Kind::Reject { reason, requeue: Requeue::Yes })) => {
@@ -273,19 +264,23 @@ impl Shared {
                 // There is no message any more that could go back: whoever waits must learn of it.
                 let mut failure = TaskFailure::new("celery.exceptions", "Reject", reason);
                 failure.exc_message.push(Value::Bool(true));
-                Done::new(None, End::Ack).with_result(self.failed(request, info, &failure, ran))
+                Done::new(None, End::Ack).with_result(self.failed(&failure, ran))
             }
             Err(TaskError(Kind::Ignore)) => Done::new(receipt, End::Ack),
         }
     }
 
-    fn failed(&self, request: &Request, info: &DeliveryInfo, failure: &TaskFailure, ran: &Ran) -> Option<StoreResult> {
+    fn failed(&self, failure: &TaskFailure, ran: &Ran) -> Option<StoreResult> {
         if ran.ignored && !self.config.store_errors_even_if_ignored {
             return None;
         }
         let children = ran.context.take_children();
         let end = Ended { state: TaskState::Failure, outcome: Err(failure), children };
-        self.record(request, info, end, Some(&ran.handler.options))
+        self.record_ran(ran, end)
+    }
+
+    fn record_ran(&self, ran: &Ran, end: Ended<'_>) -> Option<StoreResult> {
+        self.record(ran.context.request(), ran.context.delivery(), end, Some(&ran.handler.options))
     }
 
     /// Hands a task with a later ETA to the broker; holds it here if the broker cannot keep it.
@@ -401,9 +396,7 @@ struct Ended<'a> {
 /// whoever waits must learn of it.
 struct Unfinished<'a> {
     shared: &'a Shared,
-    request: Arc<Request>,
-    info: DeliveryInfo,
-    handler: Arc<Handler>,
+    ran: Ran,
     /// `None` once it has ended.
     finish: Option<&'a mpsc::Sender<Done>>,
 }
@@ -411,21 +404,21 @@ struct Unfinished<'a> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         let Some(finish) = self.finish else { return };
-        if self.shared.ignored(&self.request, Some(&self.handler.options)) {
+        if self.ran.ignored {
             return;
         }
         // COMPAT: celery's class for a task whose worker ended under it.
         let text = "the worker stopped before the task had ended";
         let failure = TaskFailure::new("billiard.exceptions", "WorkerLostError", text);
         let end = Ended { state: TaskState::Failure, outcome: Err(&failure), children: Vec::new() };
-        let result = self.shared.record(&self.request, &self.info, end, Some(&self.handler.options));
+        let result = self.shared.record_ran(&self.ran, end);
         if finish.try_send(Done::new(None, End::Ack).with_result(result)).is_err() {
-            tracing::error!(id = %self.request.headers.id, "a task was dropped, and that could not be stored");
+            tracing::error!(id = %self.ran.context.id(), "a task was dropped, and that could not be stored");
         }
     }
 }
 
-/// What is known of a task that ran.
+/// A task that runs or ran.
 struct Ran {
     context: TaskContext,
     handler: Arc<Handler>,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use celeriac_core::{Error, Result};
+use smallvec::SmallVec;
 
 use super::parse;
 use crate::error::malformed;
@@ -147,7 +148,8 @@ impl<'a> Scanner<'a> {
     fn value(&mut self) -> Result<&'a [u8]> {
         self.space();
         let start = self.at;
-        let mut open = Vec::new();
+        // Deeper brackets than these are rare.
+        let mut open = SmallVec::<[u8; 32]>::new();
         loop {
             match self.peek() {
                 Some(b'"') => self.string()?,
