@@ -1,5 +1,6 @@
 //! Tests across the crates of celeriac: the tasks and processes they share. The tests themselves are in `tests/`.
 
+pub mod beats;
 pub mod load;
 pub mod log;
 pub mod network;
