@@ -110,7 +110,7 @@ impl Entries {
     }
 
     pub(crate) fn changes(&self, since: Revision, limit: usize) -> Changes {
-        if since == Revision::START || since < self.forgotten {
+        if since == Revision::START || since < self.forgotten || since > self.latest {
             return Changes::Unknown { until: self.latest };
         }
         let mut behind = self.changes.range((Bound::Excluded(since), Bound::Unbounded));

@@ -61,8 +61,8 @@ pub trait ScheduleStore: fmt::Debug + Send + Sync + 'static {
 
     /// Entries whose definition was changed, or that were removed, after `since`, in the order of their revisions; `limit` at once.
     ///
-    /// A store may forget what was removed a while ago. Asked from before that, or from [`Revision::START`], it does not
-    /// [know](Changes::Unknown).
+    /// A store may forget what was removed a while ago. Asked from before that, from [`Revision::START`], or from a revision that it never gave, as one
+    /// does that was restored from a copy, it does not [know](Changes::Unknown).
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store gave up, or is closed.

@@ -244,7 +244,7 @@ pub(crate) fn changes(connection: &Connection, since: Revision, limit: usize) ->
     let whole = connection.unchecked_transaction()?;
     let sql = "SELECT revision, forgotten FROM schedule";
     let (latest, forgotten) = whole.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if since == Revision::START || since < revision(forgotten) {
+    if since == Revision::START || since < revision(forgotten) || since > revision(latest) {
         return Ok(Changes::Unknown { until: revision(latest) });
     }
     let mut statement = whole.prepare_cached(CHANGES)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use super::patience::Patience;
 
@@ -101,9 +101,12 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
-    /// Halts the program, by SIGSTOP: its connections stay open, and nobody answers.
+    /// Halts the program, by SIGSTOP: its connections stay open, and nobody answers. Returns once it is halted.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let id = Pid::from_child(&self.running().program);
+        // Each of its threads takes a moment to notice. That it has stopped stays to be asked again; one that has ended is no child any more.
+        let _ = waitid(WaitId::Pid(id), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT);
     }
 
     /// Lets a halted program go on, by SIGCONT.
