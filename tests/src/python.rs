@@ -1,4 +1,6 @@
-//! Peers in Python: real Celery, as a worker and as a client. The apps they run are in `tests/python/`.
+//! Peers in Python: real Celery, as a worker, as a beat and as a client. The apps they run are in `tests/python/`.
+
+mod beat;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::Mutex;
 
+pub use self::beat::PythonBeat;
 use crate::until;
 
 /// Below the target folder; made by `xtask/src/setup/python.rs`.
@@ -102,12 +105,49 @@ impl Default for PythonOptions {
     }
 }
 
-/// A Celery worker in Python. Killed with its children when dropped; if a test fails then, its log is shown.
+/// A program of Celery's, and what it logs. Killed with its children when dropped; if a test fails then, its log is shown.
 #[derive(Debug)]
-pub struct PythonWorker {
+struct Program {
     process: Process,
     folder: tempfile::TempDir,
+    what: &'static str,
 }
+
+impl Program {
+    /// Starts it, and waits until its log says that it is ready.
+    async fn start(what: &'static str, mut command: Command, ready: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("celeriac-python-").tempdir().expect("a temporary folder");
+        let log = File::create(folder.path().join("log")).expect("a log can be written");
+        command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
+        let process = Process::start(command, folder.path()).expect("Python starts");
+        let program = Self { process, folder, what };
+        until(&format!("{what} in Python is ready"), async || {
+            assert!(program.process.ended().is_none(), "{what} in Python ended before it was ready");
+            program.log().contains(ready)
+        })
+        .await;
+        program
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            use std::io::Write as _;
+            // Nobody is left to tell if stderr is closed.
+            let _ = writeln!(std::io::stderr(), "the log of {} in Python:\n{}", self.what, self.log());
+        }
+    }
+}
+
+/// A Celery worker in Python. Killed with its children when dropped; if a test fails then, its log is shown.
+#[derive(Debug)]
+pub struct PythonWorker(Program);
 
 impl PythonWorker {
     /// Starts a worker and waits until it is ready.
@@ -115,8 +155,6 @@ impl PythonWorker {
     /// # Panics
     /// If Python Celery is not installed, which `cargo xtask setup` does; or if the worker does not start: with its log.
     pub async fn start(broker: &str, backend: &str, options: PythonOptions) -> Self {
-        let folder = tempfile::Builder::new().prefix("celeriac-python-").tempdir().expect("a temporary folder");
-        let log = File::create(folder.path().join("log")).expect("a log can be written");
         let (pool, concurrency) = match options.pool {
             Pool::Prefork(children) => ("prefork", children),
             Pool::Solo => ("solo", 1),
@@ -127,35 +165,33 @@ impl PythonWorker {
             .args(["--without-gossip", "--without-mingle", "-P", pool, "-c", &concurrency.to_string()])
             .args(["-Q", &options.queues, "-n", &unique("peer")])
             .args(options.args)
-            .envs(options.env)
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log);
-        let process = Process::start(command, folder.path()).expect("Python starts");
-        let worker = Self { process, folder };
-        until("a Python worker is ready", async || {
-            assert!(worker.process.ended().is_none(), "a Python worker ended before it was ready");
-            worker.log().contains(" ready.")
-        })
-        .await;
-        worker
+            .envs(options.env);
+        Self(Program::start("a worker", command, " ready.").await)
     }
 
     /// What the worker has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        let log = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        self.0.log()
+    }
+
+    /// The ids of the runs of `task` that have succeeded.
+    #[must_use]
+    pub fn succeeded(&self, task: &str) -> Vec<String> {
+        let begin = format!("Task {task}[");
+        let id = |line: &str| Some(line.split_once(&begin)?.1.split_once("] succeeded in ")?.0.to_owned());
+        self.log().lines().filter_map(id).collect()
     }
 
     /// The worker's process id; its children have others.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.0.process.pid()
     }
 
     /// Asks the worker to end once it has finished what it runs, by SIGTERM, and does not wait.
     pub fn terminate(&self) {
-        self.process.terminate();
+        self.0.process.terminate();
     }
 
     /// As [`PythonWorker::terminate`], and waits until it has ended.
@@ -163,32 +199,22 @@ impl PythonWorker {
     /// # Panics
     /// If it still runs a minute later.
     pub async fn stop(&self) {
-        self.process.stop().await;
+        self.0.process.stop().await;
     }
 
     /// Halts the worker, by SIGSTOP, and not its children.
     pub fn pause(&self) {
-        self.process.pause();
+        self.0.process.pause();
     }
 
     /// Lets a halted worker go on.
     pub fn resume(&self) {
-        self.process.resume();
+        self.0.process.resume();
     }
 
     /// Kills the worker and its children, by SIGKILL.
     pub fn kill(&self) {
-        self.process.kill();
-    }
-}
-
-impl Drop for PythonWorker {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            use std::io::Write as _;
-            // Nobody is left to tell if stderr is closed.
-            let _ = writeln!(std::io::stderr(), "the Python worker's log:\n{}", self.log());
-        }
+        self.0.process.kill();
     }
 }
 

@@ -9,7 +9,7 @@ use celeriac::{
 };
 use celeriac_testkit::server::Process;
 use celeriac_tests::Place;
-use celeriac_tests::python::{Pool, PythonClient, PythonError, PythonOptions, PythonWorker};
+use celeriac_tests::python::{Pool, PythonBeat, PythonClient, PythonError, PythonOptions, PythonWorker};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
 
@@ -73,6 +73,12 @@ impl Pair {
     pub(crate) async fn solo(&self, settings: Json) -> PythonWorker {
         let env = vec![self.trace_file()];
         self.python(PythonOptions { pool: Pool::Solo, settings, env, ..PythonOptions::default() }).await
+    }
+
+    /// Starts Celery's beat with these entries. It goes on where the one before has left off.
+    pub(crate) async fn celerys_beat(&self, entries: &Json) -> PythonBeat {
+        let settings = json!({"beat_schedule": entries});
+        PythonBeat::start(&self.broker, &self.backend, &settings, &self.place.path().join("celerybeat-schedule")).await
     }
 
     /// Another client in Python.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod agreement;
+#[path = "../interop/beats.rs"]
+mod beats;
 #[path = "../interop/both_work.rs"]
 mod both_work;
 mod deaths;
@@ -25,6 +27,7 @@ mod runs;
 #[path = "../interop/rust_sends.rs"]
 mod rust_sends;
 mod shutdown;
+mod stores;
 mod support;
 #[path = "../interop/tasks.rs"]
 mod tasks;

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod agreement;
+#[path = "../interop/beats.rs"]
+mod beats;
+mod beside;
 #[path = "../interop/both_work.rs"]
 mod both_work;
 mod canvas;
