@@ -59,7 +59,8 @@ pub(crate) fn due(entry: &Entry, since: Timestamp, anchor: Timestamp, now: Times
                 break;
             }
         }
-        return Due::Now { send, last: last.unwrap_or_else(|| latest(&entry.schedule, first, now)) };
+        // Those behind `from` that are not ready yet have their time still to come.
+        return Due::Now { send, last: last.unwrap_or_else(|| latest(&entry.schedule, first, from)) };
     }
     // Up to here all are ready; behind it each has its own delay.
     let mut last = latest(&entry.schedule, first, (now - entry.jitter).max(first));
@@ -165,6 +166,21 @@ mod tests {
             let before = time - 1.seconds();
             assert_eq!(due(&entry, since, before, ready - Duration::from_micros(1), 9), Due::Not(Some(ready)));
             assert_eq!(due(&entry, since, before, ready, 9), Due::Now { send: vec![(time, ready)], last: time });
+        }
+    }
+
+    #[test]
+    fn a_time_whose_jitter_is_not_over_is_not_passed_over_with_those_that_are_too_late() {
+        let since = at("00:00:00");
+        let entry = entry("crontab 0 * * * *").catch_up(CatchUp::All).deadline(5.minutes()).jitter(30.minutes());
+        for hour in 3..20_u32 {
+            let time = since + 1.hours() * hour;
+            let ready = time + delay(&entry, since, time);
+            let now = time + ready.since(time) / 2;
+            let late = time - 1.hours();
+            let expected = Due::Now { send: vec![], last: late };
+            assert_eq!(due(&entry, since, time - 2.hours() - 1.seconds(), now, 9), expected);
+            assert_eq!(due(&entry, since, late, ready, 9), Due::Now { send: vec![(time, ready)], last: time });
         }
     }
 

@@ -44,7 +44,7 @@ pub struct KnownEntry {
 impl KnownEntry {
     fn read(stored: &StoredEntry) -> Result<Self> {
         let Definition { entry, since, .. } = Definition::read(&stored.name, &stored.definition)?;
-        let State { last, sent, task, count } = State::read(&stored.name, stored.state.as_deref())?;
+        let State { last, sent, task, count, .. } = State::read(&stored.name, stored.state.as_deref())?;
         let anchor = last.map_or(since, |last| last.max(since));
         let next = match due(&entry, since, anchor, anchor, 1) {
             Due::Not(next) => next,

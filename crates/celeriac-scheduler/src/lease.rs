@@ -67,7 +67,8 @@ impl Lease {
         (now >= by_clock).then(|| now.since(by_clock).max(by_timer.elapsed()))
     }
 
-    fn is_fresh(&self) -> bool {
+    /// Whether it is sure to last for a while.
+    pub(crate) fn is_fresh(&self) -> bool {
         self.age().is_some_and(|age| age < self.length * 2 / 3)
     }
 

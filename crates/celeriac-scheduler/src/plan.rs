@@ -57,7 +57,8 @@ impl Live {
     pub(crate) fn stepped(&mut self, state: State) {
         self.steps += 1;
         self.failures = 0;
-        self.anchor = state.last.unwrap_or(self.anchor);
+        // A tick from before the entry was changed is no reason to go back behind that.
+        self.anchor = state.last.map_or(self.anchor, |last| last.max(self.anchor));
         self.state = state;
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) last: Option<Timestamp>,
     /// The latest time that was sent.
     pub(crate) sent: Option<Timestamp>,
+    /// When that was; in states of older schedulers, unknown.
+    pub(crate) sent_at: Option<Timestamp>,
     /// The id of its task.
     pub(crate) task: Option<TaskId>,
     /// How many ticks have been sent.
@@ -139,12 +141,16 @@ impl Definition {
 
 impl State {
     pub(crate) fn write(&self) -> Result<Bytes> {
-        write(&record([
+        let mut record = record([
             ("last", to_value(&self.last)?),
             ("sent", to_value(&self.sent)?),
             ("task", to_value(&self.task)?),
             ("count", Value::from(self.count)),
-        ]))
+        ]);
+        if let Some(sent_at) = &self.sent_at {
+            record.insert("sent_at", to_value(sent_at)?);
+        }
+        write(&record)
     }
 
     pub(crate) fn read(name: &EntryName, bytes: Option<&[u8]>) -> Result<Self> {
@@ -152,8 +158,9 @@ impl State {
         let mut fields = Fields::read("state of entry", name, bytes)?;
         let (last, sent) = (fields.take("last")?, fields.take("sent")?);
         let (task, count) = (fields.take("task")?, fields.take("count")?);
+        let sent_at = fields.take_if_there("sent_at")?;
         fields.end()?;
-        Ok(Self { last, sent, task, count })
+        Ok(Self { last, sent, sent_at, task, count })
     }
 }
 
@@ -194,8 +201,13 @@ mod tests {
         assert_eq!(owned.write().unwrap(), text);
         assert_eq!(Definition::read(&name(), text.as_bytes()).unwrap(), owned);
 
-        let state =
-            State { last: Some(definition().since), sent: None, task: Some(TaskId::from_static("x")), count: 7 };
+        let state = State {
+            last: Some(definition().since),
+            sent: None,
+            sent_at: None,
+            task: Some(TaskId::from_static("x")),
+            count: 7,
+        };
         let text = r#"{"v":1,"last":"2026-11-22T12:00:00+00:00","sent":null,"task":"x","count":7}"#;
         assert_eq!(state.write().unwrap(), text);
         assert_eq!(State::read(&name(), Some(text.as_bytes())).unwrap(), state);

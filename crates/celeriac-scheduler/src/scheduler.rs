@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use celeriac_core::{Clock, Error, Result, SystemClock, TaskId};
 use celeriac_schedule::{Changes, Revision, ScheduleStore};
+use tokio::time::Instant;
 
 use crate::control::{SchedulerHandle, pause};
 use crate::dispatch::Dispatch;
@@ -15,6 +16,9 @@ use crate::lease::{Asked, ask, within};
 
 /// The shortest lease.
 const SHORTEST: Duration = Duration::from_millis(300);
+
+/// How long it may take to write what the code declares, which reads all entries.
+const DECLARING: Duration = Duration::from_secs(60);
 
 /// Sends what is due of the entries in a store.
 ///
@@ -151,6 +155,7 @@ impl Scheduler {
         let mut failures = 0;
         let mut is_declared = false;
         while !self.control.is_stopped() {
+            let begun = Instant::now();
             let outcome = if is_declared {
                 self.turn().await
             } else {
@@ -161,6 +166,10 @@ impl Scheduler {
             match outcome {
                 Ok(()) => failures = 0,
                 Err(error) if error.is_retryable() => {
+                    // What went well for a while fails for the first time.
+                    if begun.elapsed() > self.lease {
+                        failures = 0;
+                    }
                     tracing::warn!(error = error.report(), failures, "the store of the schedule is away");
                     // CANCEL SAFETY: nothing is in hand.
                     tokio::select! {
@@ -182,7 +191,7 @@ impl Scheduler {
         // CANCEL SAFETY: each entry is written as a whole, and another start writes what is left.
         tokio::select! {
             () = self.control.stopped() => Ok(()),
-            declared = within(self.lease, known.declare(owner, entries)) => declared,
+            declared = within(DECLARING, known.declare(owner, entries)) => declared,
         }
     }
 

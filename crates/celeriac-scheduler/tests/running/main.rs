@@ -5,6 +5,7 @@ mod catching_up;
 mod changing;
 mod declaring;
 mod failing;
+mod holding;
 mod leading;
 mod ticking;
 mod world;
