@@ -71,9 +71,13 @@ impl Entries {
     /// Adds an entry, or changes the one of its name. What was done stays known; times of a new schedule that are past already are not missed ones.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming the field that cannot be; what [`ScheduleStore::put`] returns.
+    /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming entry and field: what cannot be, or why the entry of that name cannot be read, as when
+    /// it was written by another version. Such an entry is not written over; it can be [removed](Entries::remove). What [`ScheduleStore::put`] returns.
     pub async fn put(&self, entry: &Entry) -> Result<()> {
-        self.change(&entry.name, |known| Ok(Some(self.following(known, entry.clone(), None)))).await.map(drop)
+        let change = |stored: Option<&StoredEntry>| {
+            Ok(Some(self.following(stored.map(replaceable).transpose()?, entry.clone(), None)))
+        };
+        self.change(&entry.name, change).await.map(drop)
     }
 
     /// Adds an entry, unless there is one of its name, and tells whether it was added.
@@ -81,7 +85,10 @@ impl Entries {
     /// # Errors
     /// As [`Entries::put`].
     pub async fn add(&self, entry: &Entry) -> Result<bool> {
-        let change = |known: Known| Ok(known.is_none().then(|| self.following(known, entry.clone(), None)));
+        let change = |stored: Option<&StoredEntry>| match stored {
+            Some(stored) => replaceable(stored).map(|_| None),
+            None => Ok(Some(self.following(None, entry.clone(), None))),
+        };
         self.change(&entry.name, change).await
     }
 
@@ -102,6 +109,8 @@ impl Entries {
     ///
     /// The code wins, save over whether an entry is [enabled](Entries::enable): what was decided at run time holds until the code decides
     /// otherwise than it did.
+    ///
+    /// An entry that cannot be read, as one written by a newer version of the program, is told to the log and left as it is, declared or not.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming entry and field, if one cannot be, two have one name, or another owner declares one of
@@ -130,14 +139,14 @@ impl Entries {
         let mut different = Vec::new();
         for entry in entries {
             let stored = known.get(&entry.name);
-            let definition = self.declared(owner, entry, stored.map(read))?;
+            let Some(definition) = self.declared(owner, entry, stored)? else { continue };
             if stored.is_none_or(|stored| definition.write().is_ok_and(|text| text != stored.definition)) {
                 different.push(entry);
             }
         }
         let (mut changed, mut removed) = (0, 0);
         for entry in different {
-            let declare = |known: Known| self.declared(owner, entry, known).map(Some);
+            let declare = |stored: Option<&StoredEntry>| self.declared(owner, entry, stored);
             changed += usize::from(self.change(&entry.name, declare).await?);
         }
         for name in vanished {
@@ -173,12 +182,12 @@ impl Entries {
     /// Sets whether an entry is sent, and tells whether it is there. What becomes due while it is not is never sent.
     ///
     /// # Errors
-    /// As [`Entries::get`].
+    /// As [`Entries::get`]; what [`ScheduleStore::put`] returns.
     pub async fn enable(&self, name: &EntryName, enabled: bool) -> Result<bool> {
-        let change = |known: Known| {
-            let Some(known) = known.transpose()? else { return Ok(None) };
+        let change = |stored: Option<&StoredEntry>| {
+            let Some(known) = stored.map(read).transpose()? else { return Ok(None) };
             let entry = known.entry.clone().enabled(enabled);
-            Ok(Some(self.following(Some(Ok(known)), entry, None)))
+            Ok(Some(self.following(Some(known), entry, None)))
         };
         self.change(name, change).await
     }
@@ -208,30 +217,38 @@ impl Entries {
         Ok(self.store.list(after, limit).await?.iter().map(KnownEntry::read).collect())
     }
 
-    /// What is written where `known` was, for `entry` as `owner` declares it.
-    fn declared(&self, owner: &str, entry: &Entry, known: Known) -> Result<Definition> {
+    /// What is written where `stored` was, for `entry` as `owner` declares it. Nothing, if that cannot be read and no other owner is known: another version
+    /// of the same program may have written it, and runs.
+    fn declared(&self, owner: &str, entry: &Entry, stored: Option<&StoredEntry>) -> Result<Option<Definition>> {
+        let others = stored.and_then(|stored| Definition::owner(&stored.definition)).filter(|other| other != owner);
+        if let Some(other) = others {
+            let message = format!(
+                "entry `{}`: name: `{other}` declares an entry of that name; give one of them another, or remove that one",
+                entry.name
+            );
+            return Err(Error::config("schedule", message));
+        }
+        let known = match stored.map(read).transpose() {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(entry = %entry.name, error = error.report(), "an entry that is declared cannot be read, and is left as it is");
+                return Ok(None);
+            }
+        };
         let mut owned = entry.clone();
         owned.owner = Some(owner.to_owned());
-        if let Some(Ok(known)) = &known {
+        if let Some(known) = &known {
             match &known.entry.owner {
-                Some(other) if other != owner => {
-                    let message = format!(
-                        "entry `{}`: name: `{other}` declares an entry of that name; give one of them another, or remove that one",
-                        entry.name
-                    );
-                    return Err(Error::config("schedule", message));
-                }
                 Some(_) if known.declared == entry.enabled => owned.enabled = known.entry.enabled,
                 Some(_) => {}
                 None => owned.enabled &= known.entry.enabled,
             }
         }
-        Ok(self.following(known, owned, Some(entry.enabled)))
+        Ok(Some(self.following(known, owned, Some(entry.enabled))))
     }
 
     /// What is written for `entry` where `known` was. Unless it is `declared` now, what its owner declared stays so.
-    fn following(&self, known: Known, entry: Entry, declared: Option<bool>) -> Definition {
-        let known = known.and_then(Result::ok);
+    fn following(&self, known: Option<Definition>, entry: Entry, declared: Option<bool>) -> Definition {
         let since = match &known {
             Some(known) if known.entry.schedule == entry.schedule && known.entry.enabled >= entry.enabled => {
                 known.since
@@ -246,11 +263,11 @@ impl Entries {
     async fn change(
         &self,
         name: &EntryName,
-        change: impl Fn(Known) -> Result<Option<Definition>> + Send + Sync,
+        change: impl Fn(Option<&StoredEntry>) -> Result<Option<Definition>> + Send + Sync,
     ) -> Result<bool> {
         loop {
             let stored = self.store.get(name).await?;
-            let Some(definition) = change(stored.as_ref().map(read))? else { return Ok(false) };
+            let Some(definition) = change(stored.as_ref())? else { return Ok(false) };
             let condition = stored.as_ref().map_or(Condition::Absent, |stored| Condition::At(stored.revision));
             match self.store.put(name, definition.write()?, condition).await? {
                 Put::Done(Revision(_)) => return Ok(true),
@@ -260,11 +277,13 @@ impl Entries {
     }
 }
 
-/// The definition that is stored, if there is one.
-type Known = Option<Result<Definition>>;
-
 fn read(stored: &StoredEntry) -> Result<Definition> {
     Definition::read(&stored.name, &stored.definition)
+}
+
+/// What is to be written over: not what cannot be read, for another version may know what it means.
+fn replaceable(stored: &StoredEntry) -> Result<Definition> {
+    read(stored).map_err(|error| Error::config("schedule", format!("{}; remove it first", error.message())))
 }
 
 fn is_of(owner: &str, stored: &StoredEntry) -> bool {

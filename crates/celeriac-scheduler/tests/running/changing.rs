@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use celeriac_core::ErrorKind;
 use celeriac_schedule::{Condition, ScheduleStore as _};
 use celeriac_scheduler::{CatchUp, Units as _};
 
@@ -68,10 +69,28 @@ async fn an_entry_of_another_version_is_told_and_disturbs_no_other() {
     assert!(error.message().starts_with("entry `strange`: v: written as version 2"), "{error}");
     let listed = world.entries.list(None, std::num::NonZeroUsize::MIN.saturating_add(9)).await.unwrap();
     assert_eq!(listed.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
-    assert!(world.entries.enable(&name("strange"), true).await.is_err(), "nobody knows what it means");
+    world.entries.remove(&name("strange")).await.unwrap();
     world.entries.put(&entry("strange", "every 10m")).await.unwrap();
     world.pass(11.minutes()).await;
     assert_eq!(world.dues().len(), 2, "written anew it is as any other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_another_version_is_not_written_over() {
+    let world = World::new();
+    let later = r#"{"v":2,"schedule":"every 10m"}"#;
+    world.store.put(&name("strange"), later.into(), Condition::Always).await.unwrap();
+    let strange = entry("strange", "every 10m");
+    let put = world.entries.put(&strange).await;
+    let add = world.entries.add(&strange).await.map(drop);
+    let enable = world.entries.enable(&name("strange"), true).await.map(drop);
+    for (outcome, kind) in [(put, ErrorKind::Config), (add, ErrorKind::Config), (enable, ErrorKind::Malformed)] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert!(error.message().starts_with("entry `strange`: v: written as version 2"), "{error}");
+        assert_eq!(kind == ErrorKind::Config, error.message().ends_with("; remove it first"), "{error}");
+    }
+    assert_eq!(world.store.get(&name("strange")).await.unwrap().unwrap().definition, later);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use celeriac_core::{ErrorKind, Result};
-use celeriac_schedule::{Revision, ScheduleStore as _};
+use celeriac_schedule::{Condition, Revision, ScheduleStore as _};
 use celeriac_scheduler::{Entries, Entry, Scheduler, Units as _};
 
 use crate::world::{Weather, World, entry, name};
@@ -98,6 +98,35 @@ async fn two_owners_of_one_name_are_told_and_nothing_is_written() {
     assert!(error.message().starts_with("entry `a`: name: `shop` declares an entry of that name"), "{error}");
     let twice = [entry("b", "every 1h"), entry("b", "every 2h")];
     assert!(declare(&world, &twice).await.unwrap_err().message().starts_with("entry `b`: name: two"));
+    assert_eq!(revision(&world).await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_another_version_is_left_alone_and_the_others_are_declared() {
+    for strange in [
+        r#"{"v":2,"schedule":"every 10m","owner":"shop"}"#,
+        r#"{"v":2,"schedule":"every 10m","owner":3}"#,
+        r#"{"v":2,"schedule":"every 10m"}"#,
+        "[",
+    ] {
+        let world = World::new();
+        world.store.put(&name("strange"), strange.into(), Condition::Always).await.unwrap();
+        declare(&world, &[entry("strange", "every 1h"), entry("a", "every 1h")]).await.unwrap();
+        declare(&world, &[entry("a", "every 2h")]).await.unwrap();
+        assert_eq!(world.store.get(&name("strange")).await.unwrap().unwrap().definition, strange);
+        assert_eq!(world.entries.get(&name("a")).await.unwrap().unwrap().entry.schedule.to_string(), "every 2h");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_another_version_that_is_another_owners_is_told_and_nothing_is_written() {
+    let world = World::new();
+    let theirs = r#"{"v":2,"schedule":"every 10m","owner":"office"}"#;
+    world.store.put(&name("strange"), theirs.into(), Condition::Always).await.unwrap();
+    let before = revision(&world).await;
+    let error = declare(&world, &[entry("a", "every 1h"), entry("strange", "every 1h")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().starts_with("entry `strange`: name: `office` declares an entry of that name"), "{error}");
     assert_eq!(revision(&world).await, before);
 }
 
