@@ -86,10 +86,10 @@ async fn ran(tells: &mut mpsc::UnboundedReceiver<String>, words: &str) {
 
 /// Shows the entries in the store, and when they come next.
 async fn show(schedule: &Entries) -> celeriac::Result<()> {
-    for known in schedule.list(None, NonZeroUsize::MIN.saturating_add(99)).await? {
+    for (name, known) in schedule.list(None, NonZeroUsize::MIN.saturating_add(99)).await? {
         let known = known?;
         let next = known.next.map_or_else(|| "never".to_owned(), |next| next.to_string());
-        println!("declared  {}: {}; next {next}", known.entry.name, known.entry.schedule.describe());
+        println!("declared  {name}: {}; next {next}", known.entry.schedule.describe());
     }
     Ok(())
 }

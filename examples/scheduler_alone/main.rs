@@ -64,9 +64,9 @@ async fn main() -> Result<()> {
     let jobs = Arc::new(Jobs { scheduler: scheduler.clone() });
     Scheduler::builder(store, jobs).handle(scheduler).build()?.run().await?;
 
-    for known in entries.list(None, NonZeroUsize::MIN.saturating_add(99)).await? {
+    for (name, known) in entries.list(None, NonZeroUsize::MIN.saturating_add(99)).await? {
         let known = known?;
-        println!("entry     {}: {}; sent {} times", known.entry.name, known.entry.schedule.describe(), known.count);
+        println!("entry     {name}: {}; sent {} times", known.entry.schedule.describe(), known.count);
     }
     Ok(())
 }

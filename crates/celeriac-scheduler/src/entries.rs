@@ -209,12 +209,18 @@ impl Entries {
         self.store.get(name).await?.as_ref().map(KnownEntry::read).transpose()
     }
 
-    /// Up to `limit` entries by the order of their names, those behind `after`. An entry that cannot be read is an error in its place.
+    /// Up to `limit` entries by the order of their names, those behind `after`, each with its name: one that cannot be read is an error in its place. The last
+    /// name is what the next page comes behind; a page of fewer than `limit` is the last.
     ///
     /// # Errors
     /// What [`ScheduleStore::list`] returns.
-    pub async fn list(&self, after: Option<&EntryName>, limit: NonZeroUsize) -> Result<Vec<Result<KnownEntry>>> {
-        Ok(self.store.list(after, limit).await?.iter().map(KnownEntry::read).collect())
+    pub async fn list(
+        &self,
+        after: Option<&EntryName>,
+        limit: NonZeroUsize,
+    ) -> Result<Vec<(EntryName, Result<KnownEntry>)>> {
+        let page = self.store.list(after, limit).await?;
+        Ok(page.into_iter().map(|stored| (stored.name.clone(), KnownEntry::read(&stored))).collect())
     }
 
     /// What is written where `stored` was, for `entry` as `owner` declares it. Nothing, if that cannot be read and no other owner is known: another version

@@ -68,11 +68,31 @@ async fn an_entry_of_another_version_is_told_and_disturbs_no_other() {
     let error = world.entries.get(&name("strange")).await.unwrap_err();
     assert!(error.message().starts_with("entry `strange`: v: written as version 2"), "{error}");
     let listed = world.entries.list(None, std::num::NonZeroUsize::MIN.saturating_add(9)).await.unwrap();
-    assert_eq!(listed.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
+    let listed: Vec<(&str, bool)> = listed.iter().map(|(name, known)| (name.as_str(), known.is_ok())).collect();
+    assert_eq!(listed, [("fine", true), ("strange", false)]);
     world.entries.remove(&name("strange")).await.unwrap();
     world.entries.put(&entry("strange", "every 10m")).await.unwrap();
     world.pass(11.minutes()).await;
     assert_eq!(world.dues().len(), 2, "written anew it is as any other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_are_listed_page_by_page_also_behind_one_that_cannot_be_read() {
+    let world = World::new();
+    for letter in ["a", "c", "d"] {
+        world.entries.put(&entry(letter, "every 10m")).await.unwrap();
+    }
+    world.store.put(&name("b"), "[".into(), Condition::Always).await.unwrap();
+    let two = std::num::NonZeroUsize::MIN.saturating_add(1);
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = world.entries.list(after.as_ref(), two).await.unwrap();
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        listed.extend(page.iter().map(|(name, known)| (name.to_string(), known.is_ok())));
+    }
+    let expected = [("a", true), ("b", false), ("c", true), ("d", true)];
+    assert_eq!(listed, expected.map(|(name, is_ok)| (name.to_owned(), is_ok)));
 }
 
 #[tokio::test(start_paused = true)]

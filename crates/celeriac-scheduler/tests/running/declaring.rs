@@ -29,7 +29,7 @@ async fn what_vanishes_from_the_code_is_removed_and_what_others_added_stays() {
     let listed = world.entries.list(None, std::num::NonZeroUsize::MAX).await.unwrap();
     let listed: Vec<String> = listed
         .into_iter()
-        .map(|known| known.unwrap().entry)
+        .map(|(_, known)| known.unwrap().entry)
         .map(|entry| format!("{} {}", entry.name, entry.schedule))
         .collect();
     assert_eq!(listed, ["b every 2h", "by-hand every 1h", "theirs every 1h"]);

@@ -36,7 +36,7 @@ async fn entries_are_paused_changed_added_and_removed_while_beat_and_worker_run(
 
 async fn listed(schedule: &Entries) -> Vec<(String, String, bool)> {
     let listed = schedule.list(None, std::num::NonZeroUsize::MAX).await.unwrap();
-    let entries = listed.into_iter().map(|known| known.unwrap().entry);
+    let entries = listed.into_iter().map(|(_, known)| known.unwrap().entry);
     entries.map(|entry| (entry.name.to_string(), entry.schedule.to_string(), entry.enabled)).collect()
 }
 
