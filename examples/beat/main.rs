@@ -46,7 +46,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build()
         .await?;
 
-    let worker = app.worker().concurrency(2).with_beat().build()?;
+    // One task at a time: they run in the order in which they were sent.
+    let worker = app.worker().concurrency(1).with_beat().build()?;
     let stop = worker.handle();
     let running = tokio::spawn(worker.run());
 
@@ -57,14 +58,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ran(&mut tells, "heart beats").await;
 
     // The schedule is changed while it runs, here or in any other process.
+    schedule.enable(&EntryName::from_static("heart"), false).await?;
     let name = EntryName::from_static("by-hand");
     let by_hand = Signature::named("say").arg("added by hand");
     schedule.put(&Entry::new(name.clone(), every(200.milliseconds()).build()?, by_hand)).await?;
+    // What the heart had sent until it was paused has run before the first of these.
     ran(&mut tells, "added by hand").await;
-    schedule.enable(&EntryName::from_static("heart"), false).await?;
     println!("paused    heart");
-    while tells.try_recv().is_ok() {}
-    ran(&mut tells, "added by hand").await;
+    for _ in 0..3 {
+        ran(&mut tells, "added by hand").await;
+    }
     schedule.remove(&name).await?;
 
     stop.shutdown();
@@ -74,11 +77,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Waits until a task has told `words`.
+/// Shows what tasks tell, until one has told `words`.
 async fn ran(tells: &mut mpsc::UnboundedReceiver<String>, words: &str) {
     while let Some(told) = tells.recv().await {
+        println!("ran       {told}");
         if told == words {
-            println!("ran       {told}");
             return;
         }
     }
