@@ -22,6 +22,10 @@ const BEATS: usize = 3;
 /// How many entries there are: each comes once a second, and they share the second out among them.
 const ENTRIES: usize = 10;
 const APART: Duration = Duration::from_millis(100);
+/// What a beat's process says once a signal would be heard.
+pub const LISTENS: &str = "signals are listened to";
+/// The task that is sent behind all ticks.
+const END: &str = "end";
 /// Where all are sent to.
 const QUEUE: &str = "ticks";
 
@@ -39,6 +43,21 @@ struct Beat {
 impl Beat {
     fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// How often it has said `words`.
+    fn times(&self, words: &str) -> usize {
+        self.said().matches(words).count()
+    }
+
+    /// How often it has ceased to lead, other than by being stopped.
+    fn losses(&self) -> usize {
+        self.times("no longer leading")
+    }
+
+    /// Whether it leads, as far as it knows.
+    fn leads(&self) -> bool {
+        self.times(": leading term=") > self.losses()
     }
 
     /// The last term that it has led in.
@@ -145,10 +164,11 @@ impl Beats {
             until("it sends", async || self.count() > sent).await;
             signal(&self.beats[halted].process, rustix::process::Signal::STOP);
             let taken_over = async { until("another leads", async || self.newest().is_some()).await };
-            if tokio::time::timeout(LEASE * 10, taken_over).await.is_ok() {
+            let is_taken_over = tokio::time::timeout(LEASE * 10, taken_over).await.is_ok();
+            if is_taken_over && self.beats[halted].leads() {
                 break;
             }
-            // One that is halted while it writes to a file has locked it: nobody sends anything then.
+            // One that is halted while it writes to a file has locked it: nobody sends anything then. Or it had lost its lease just before.
             signal(&self.beats[halted].process, rustix::process::Signal::CONT);
             if self.newest().is_some() {
                 halted = self.next_leader().await;
@@ -158,8 +178,9 @@ impl Beats {
         assert_ne!(leader, halted);
         let sent = self.count();
         until("the other sends", async || self.count() > sent + 3 * ENTRIES).await;
+        let losses = self.beats[halted].losses();
         signal(&self.beats[halted].process, rustix::process::Signal::CONT);
-        until("it sees that it leads no more", async || self.beats[halted].said().contains("no longer leading")).await;
+        until("it sees that it leads no more", async || self.beats[halted].losses() > losses).await;
         let sent = self.count();
         until("the other goes on", async || self.count() > sent + 2 * ENTRIES).await;
     }
@@ -174,15 +195,19 @@ impl Beats {
     /// If not.
     pub async fn each_second_came_once(mut self) {
         for beat in &self.beats {
+            until("it listens to signals", async || beat.times(LISTENS) > 0).await;
             signal(&beat.process, rustix::process::Signal::TERM);
         }
         for beat in &mut self.beats {
             assert!(beat.process.wait().await.expect("it ran").success());
         }
-        let depth = async || self.app.broker().depth(&queue()).await;
-        until("all is taken", async || matches!(depth().await, Ok(0))).await;
+        // Nobody sends any more. The queue is first in, first out, and has one consumer: what comes behind all ticks comes last.
+        self.app.send(Signature::named(END).option("queue", QUEUE)).await.expect("it is sent");
+        let ticks = || self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
+        until("all is taken", async || ticks().last().is_some_and(|(name, _)| name == END)).await;
         self.taking.abort();
-        let ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut ticks = ticks().clone();
+        ticks.pop();
         let mut entries: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for (name, id) in &ticks {
             // An id begins with the time that it is for, in milliseconds.

@@ -1,4 +1,5 @@
 //! A beat in a process of its own, which has no tasks and runs none: `beater URL LEASE`, the lease in milliseconds.
+#![expect(clippy::print_stderr, reason = "its log, which the test reads")]
 
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: beater URL LEASE".into());
     };
     let app = App::builder("beats").read_env(false).broker_url(url).build().await?;
-    app.beat().lease(Duration::from_millis(lease.parse()?)).run().await?;
+    let running = app.beat().lease(Duration::from_millis(lease.parse()?)).run();
+    eprintln!("{}", celeriac_tests::beats::LISTENS);
+    running.await?;
     app.close().await?;
     Ok(())
 }
