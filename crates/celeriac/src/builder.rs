@@ -100,6 +100,9 @@ impl AppBuilder {
 
     /// Sets where the schedule is kept, for `app.beat()`: a URL as for [`AppBuilder::broker_url`], of a system that all who run the schedule
     /// share. Default: `CELERIAC_SCHEDULE_URL`, else the broker's own system, else that of the results. RabbitMQ keeps none.
+    ///
+    /// All beats on one store share one leader, which sends all entries there to its own app's broker, by that app's routes and default queue. So apps
+    /// with different brokers or routes need different stores: another database, key prefix (`global_keyprefix` for Redis) or file each.
     #[cfg(feature = "beat")]
     pub fn schedule_url(mut self, url: impl Into<String>) -> Self {
         self.config.schedule_url = Some(Secret(url.into()));

@@ -10,7 +10,7 @@ use celeriac_core::{EntryName, Error, Result};
 use celeriac_producer::{IntoCall, Producer};
 use celeriac_scheduler::{Entries, Entry, ScheduleBuilder};
 
-/// What the app's own workers know, and where they take it from.
+/// What the app's own workers know, and where they take it from by its configuration: what a worker is told beside that is not known yet.
 #[cfg(feature = "worker")]
 pub(crate) struct Own<'a> {
     pub(crate) tasks: &'a Tasks,
@@ -82,6 +82,8 @@ impl Own<'_> {
             .min()
             .filter(|(distance, _)| distance * 3 <= task.chars().count());
         let meant = near.map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"));
-        Some(format!("`{task}` is no task of this app, whose own workers take from queue `{queue}`{meant}"))
+        Some(format!(
+            "`{task}` is no task of this app, whose own workers take from queue `{queue}` by its configuration (`queues`){meant}"
+        ))
     }
 }

@@ -50,7 +50,7 @@ async fn mistakes_are_told_by_entry_and_field() {
         (hourly(Signature::chain(vec![named("a"), named("b")])), "entry `clean`: task: `celery.chain` is a canvas"),
         (
             hourly(named("shop.ntoe")),
-            "entry `clean`: task: `shop.ntoe` is no task of this app, whose own workers take from queue `celery`; did you mean `shop.note`?",
+            "entry `clean`: task: `shop.ntoe` is no task of this app, whose own workers take from queue `celery` by its configuration (`queues`); did you mean `shop.note`?",
         ),
         (hourly(named("reports.yearly")), "whose own workers take from queue `celery`"),
         (hourly(named("reports.yearly").option("queue", "celery")), "entry `clean`: task: `reports.yearly` is no task"),
