@@ -36,6 +36,16 @@ pub(crate) enum End {
     Park(Timestamp),
 }
 
+impl End {
+    fn verb(self) -> Verb {
+        match self {
+            Self::Ack => Verb::Ack,
+            Self::Reject(requeue) => Verb::Reject(requeue),
+            Self::Park(until) => Verb::Park(until),
+        }
+    }
+}
+
 impl Done {
     pub(crate) fn new(receipt: Option<Receipt>, end: End) -> Self {
         Self { receipt, end, result: None, room: None }
@@ -84,7 +94,7 @@ impl Finisher {
     /// Returns the messages that cannot be settled.
     async fn finish(&self, batch: Vec<Done>) -> Vec<Receipt> {
         let mut settle = Vec::with_capacity(batch.len());
-        let mut results = Vec::new();
+        let (mut results, mut settle_after) = (Vec::new(), Vec::new());
         let mut rooms = Vec::new();
         for Done { receipt, end, result, room } in batch {
             rooms.extend(room);
@@ -93,22 +103,22 @@ impl Finisher {
                 (End::Ack | End::Reject(Requeue::No), Some(result)) if receipt.is_some() && self.atomic => {
                     Verb::Complete(Box::new(Completion::new().result(result)))
                 }
-                (end, result) => {
-                    results.extend(result);
-                    match end {
-                        End::Ack => Verb::Ack,
-                        End::Reject(requeue) => Verb::Reject(requeue),
-                        End::Park(until) => Verb::Park(until),
-                    }
+                (end, Some(result)) => {
+                    results.push(result);
+                    settle_after.extend(receipt.map(|receipt| (receipt, end.verb())));
+                    continue;
                 }
+                (end, None) => end.verb(),
             };
             settle.extend(receipt.map(|receipt| (receipt, verb)));
         }
+        // Those without a result have nothing to wait for: the backend may be away for long.
+        let mut refused = self.settle(settle).await;
         // The order that never loses: the result, then the acknowledgement. A crash in between repeats the task.
-        if !results.is_empty() && self.store(results).await.is_err() {
-            return Vec::new();
+        if !results.is_empty() && self.store(results).await.is_ok() {
+            refused.extend(self.settle(settle_after).await);
         }
-        self.settle(settle).await
+        refused
     }
 
     /// Stores results. One that is refused for good becomes a failure, and is given up if that is refused too.

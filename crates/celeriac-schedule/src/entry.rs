@@ -1,5 +1,7 @@
 //! What a store keeps, and how it tells what has changed.
 
+use std::fmt;
+
 use bytes::Bytes;
 use celeriac_core::EntryName;
 
@@ -13,7 +15,7 @@ impl Revision {
 }
 
 /// An entry as a store keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredEntry {
     /// The name.
@@ -26,6 +28,17 @@ pub struct StoredEntry {
     pub state: Option<Bytes>,
     /// How many steps have been taken. A change of the definition leaves it.
     pub steps: u64,
+}
+
+impl fmt::Debug for StoredEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The arguments of a task are in its definition, and may be secret.
+        f.debug_struct("StoredEntry")
+            .field("name", &self.name)
+            .field("revision", &self.revision)
+            .field("steps", &self.steps)
+            .finish_non_exhaustive()
+    }
 }
 
 impl StoredEntry {

@@ -8,7 +8,7 @@ use celeriac_core::{TaskHeaders, TaskId, TaskName};
 use celeriac_memory::MemoryStore;
 use celeriac_producer::{ProducerConfig, signature};
 
-use crate::support::{Bench, failed, output, probe, slots};
+use crate::support::{Bench, DEADLINE, failed, output, probe, slots};
 use crate::wrappers::{Flaky, Log, Plain};
 
 task!(async Double(cx, x: i64) -> i64 {
@@ -39,6 +39,31 @@ async fn a_result_is_stored_when_the_backend_is_back() {
     worker.shut_down().await;
     assert_eq!(*log.lock().unwrap(), ["down", "down", "down", "store 1"]);
     assert_eq!(bench.depth().await, 0, "the message is gone, and was not lost");
+}
+
+#[tokio::test]
+async fn a_task_without_a_result_does_not_wait_for_the_results_of_others() {
+    let (store, settled) = (MemoryStore::new(), Log::default());
+    let broker = Plain::new(store.connect(), Arc::clone(&settled));
+    let backend = Flaky::new(store.connect(), Log::default());
+    let bench = Bench::over(store, broker, Arc::<Flaky>::clone(&backend), ProducerConfig::default());
+    backend.down_for.store(1_000_000, Ordering::Relaxed);
+    let worker = bench.start_with(tasks(), |config| {
+        config.concurrency = slots(10);
+        config.prefetch = Prefetch::Fixed(10);
+    });
+    let calls = (0..10_i64).map(|x| signature::<Double, _>((x,)).ignore_result(x % 2 == 0));
+    let sent = bench.producer.send_batch(calls).await.unwrap();
+    // They end together, and so are settled in one batch.
+    bench.open(10);
+    let acknowledged = || settled.lock().unwrap().iter().filter(|word| word.starts_with("ack")).count();
+    celeriac_testkit::eventually(DEADLINE, async || acknowledged() == 5).await;
+    backend.down_for.store(0, Ordering::Relaxed);
+    for (x, result) in sent.iter().enumerate().filter(|(x, _)| x % 2 == 1) {
+        assert_eq!(output(result).await, 2 * i64::try_from(x).unwrap());
+    }
+    worker.shut_down().await;
+    assert_eq!((acknowledged(), bench.depth().await), (10, 0));
 }
 
 /// Ten tasks that end together, of which the backend refuses the fourth.
