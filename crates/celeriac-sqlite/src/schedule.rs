@@ -1,7 +1,7 @@
 //! The schedule's half.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,14 +24,13 @@ const LEAST_MOST_BYTES: usize = 1024 * 1024;
 
 pub(crate) struct SqliteSchedule {
     inner: Arc<Inner>,
-    /// Has the writer look once a second, once it looks at all, for what no socket told: also between two calls of `changed`.
-    _awaiting: watch::Receiver<Mark>,
+    /// From the first wait on: has the writer look once a second for what no socket told, also between two calls of `changed`. Most programs never wait.
+    awaiting: OnceLock<watch::Receiver<Mark>>,
 }
 
 impl SqliteSchedule {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        let _awaiting = inner.shared.news.subscribe();
-        Self { inner, _awaiting }
+        Self { inner, awaiting: OnceLock::new() }
     }
 
     fn check_open(&self, operation: &'static str) -> Result<()> {
@@ -106,6 +105,7 @@ impl ScheduleStore for SqliteSchedule {
         // Listens before it looks, so that nothing is missed in between, nor before others know that this process waits.
         let mut news = self.inner.shared.news.subscribe();
         self.check_open(operation)?;
+        self.awaiting.get_or_init(|| self.inner.shared.news.subscribe());
         self.inner.announce(operation, Watching::Schedule).await?;
         let mark = self.inner.read(operation, Mark::read).await?;
         self.inner.shared.news.offer(mark);

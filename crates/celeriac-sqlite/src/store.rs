@@ -30,7 +30,7 @@ use crate::writer::{Call, Order, Writer};
 /// the last handle, consumer and delivery is dropped.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl SqliteStore {

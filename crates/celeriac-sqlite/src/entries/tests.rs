@@ -1,4 +1,4 @@
-//! What only a look at the inside can show: how removals are forgotten, and how pages are found.
+//! What only a look at the inside can show: how removals are forgotten, how pages are found, and who looks for changes.
 
 use std::num::NonZeroUsize;
 
@@ -60,4 +60,15 @@ async fn a_page_is_found_without_reading_the_others() {
         assert!(plan.contains("SEARCH entry USING INDEX"), "{plan}");
         assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{plan}");
     }
+}
+
+#[tokio::test]
+async fn nothing_looks_for_changes_before_somebody_waits_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(SqliteConfig::new(folder.path().join("tasks.db"))).await.unwrap();
+    let schedule = store.schedule();
+    assert!(!store.inner.shared.news.is_awaited());
+    schedule.changed(Revision::START).await.unwrap();
+    assert!(store.inner.shared.news.is_awaited(), "also between two waits");
+    store.close().await.unwrap();
 }
