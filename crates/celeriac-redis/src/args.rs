@@ -52,18 +52,27 @@ impl Args {
         self.ends.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |end| {
-            let argument = self.data.get(start..*end).unwrap_or_default();
-            start = *end;
-            argument
-        })
+    /// The one at a place; empty if there is none.
+    pub(crate) fn get(&self, place: usize) -> &[u8] {
+        let start = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or_default();
+        let end = self.ends.get(place).copied().unwrap_or_default();
+        self.data.get(start..end).unwrap_or_default()
+    }
+
+    /// Those from a place on.
+    pub(crate) fn from(&self, place: usize) -> impl Iterator<Item = &[u8]> {
+        (place..self.len()).map(|place| self.get(place))
+    }
+
+    /// Drops those from a place on.
+    pub(crate) fn truncate(&mut self, place: usize) {
+        self.ends.truncate(place);
+        self.data.truncate(self.ends.last().copied().unwrap_or_default());
     }
 
     /// Adds all of them to a command.
     pub(crate) fn write(&self, command: &mut Cmd) {
-        for argument in self.iter() {
+        for argument in self.from(0) {
             command.arg(argument);
         }
     }

@@ -8,9 +8,9 @@ use celeriac_backend::{BackendCapabilities, ResultBackend, Watch};
 use celeriac_core::{Result, StoreId, StoreResult, TaskId, TaskMeta};
 use deadpool_redis::redis::{self, Cmd, cmd};
 
+use crate::entries::Entries;
 use crate::error::unexpected;
 use crate::link::Link;
-use crate::settle::Entries;
 use crate::store::{Half, Inner, Shared};
 use crate::wire::meta;
 
@@ -91,7 +91,7 @@ impl ResultBackend for RedisBackend {
         let (shared, link) = (&self.inner.shared, &self.inner.link);
         let mut entries = Entries::default();
         for result in &batch {
-            entries.put(&shared.record(STORE, result)?);
+            entries.put(|args| shared.record(STORE, result, args))?;
             if entries.is_full() {
                 std::mem::take(&mut entries).carry_out_in_the_end(shared, link, STORE).await?.complete()?;
             }

@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::Endpoint;
+use crate::entries::Entries;
 use crate::error::{unbound, unexpected};
 use crate::held::{Entry, OURS};
 use crate::keys::SEPARATOR;
 use crate::link::Link;
 use crate::script;
-use crate::settle::Entries;
 use crate::store::Shared;
 use crate::topology;
 use crate::wire::envelope::{self, Stamp};

@@ -55,6 +55,7 @@ pub mod chord;
 mod config;
 mod consumer;
 mod endpoint;
+mod entries;
 mod error;
 mod fanout;
 mod held;

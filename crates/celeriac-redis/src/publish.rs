@@ -7,8 +7,8 @@ use celeriac_core::Result;
 use deadpool_redis::redis::cmd;
 
 use crate::args::Args;
+use crate::entries::Entries;
 use crate::script;
-use crate::settle::Entries;
 use crate::store::Inner;
 use crate::topology;
 

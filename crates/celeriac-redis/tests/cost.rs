@@ -7,7 +7,8 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use celeriac_broker::{Verb, settle_all};
+use celeriac_broker::{Completion, Verb, settle_all};
+use celeriac_core::{StoreResult, TaskId, TaskMeta, TaskState};
 use celeriac_testkit::server::RedisServer;
 use celeriac_testkit::soon;
 use common::*;
@@ -59,5 +60,29 @@ async fn acknowledging_many_at_once_takes_few_calls() {
     assert_eq!(ask(&server, &["HLEN", "unacked"]).await, "0");
     // Those of the keeper among them.
     assert!(after["evalsha"] - before["evalsha"] <= 5, "{before:?} {after:?}");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn storing_many_results_at_once_asks_once_for_earlier_ones() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server).lease(Duration::from_secs(600))).await;
+    publish(&store, &jobs, &["x"; 500]).await;
+    let mut consumer = consumer(&store, &jobs).await;
+    let mut held = Vec::new();
+    while held.len() < 500 {
+        held.extend(soon(consumer.recv(MANY)).await.unwrap());
+    }
+    let before = calls(&server).await;
+    let batch = held.into_iter().map(|delivery| {
+        let meta = TaskMeta::new(TaskId::random(), TaskState::Success);
+        let result = StoreResult::new(meta).expires(Duration::from_secs(600));
+        (delivery.into_receipt(), Verb::Complete(Box::new(Completion::new().result(result))))
+    });
+    assert!(settle_all(batch.collect()).await.unwrap().is_empty());
+    let after = calls(&server).await;
+    let spent = |command: &str| after.get(command).unwrap_or(&0) - before.get(command).unwrap_or(&0);
+    assert_eq!(spent("setex"), 500);
+    assert!(spent("getrange") + spent("exists") + spent("hdel") <= 20, "{before:?} {after:?}");
     store.close().await.unwrap();
 }

@@ -2,11 +2,12 @@
 --
 -- KEYS: unacked, unacked_index, marks, parked index, workers
 -- ARGV: slot ('' if it may be done twice), call, whether it is another try, separator, channel of due times, number of compressed records, for each of them its
---       key, the whole of it and its state; then for each entry one of
---       'ack' tag
---       'done' tag record          an acknowledgement with a result
---       'put' record               a result alone
+--       key, the whole of it and its state; then one or many entries at a time
+--       'acks' count, tag...
+--       'dones' count, shared, tag..., key..., value...        acknowledgements with results; no key comes twice
+--       'puts' count, shared, key..., value...                 results alone; no key comes twice
 --       'end' tag end, number of results, record..., number of pushes, push...     the general case; tag '' if nothing is held
+--   shared: whether they are ends, milliseconds to live
 --   end:    'ack' | 'back' list order envelope score ('' if it is held by the caller; else it has to have that in the index) | 'aside' list most note
 --           | 'park' queue list-of-step-0 parked due step unique order stamp size-of-tail
 --   record: key, whether it is an end, milliseconds to live ('' for ever), value
@@ -148,29 +149,91 @@ local function settle()
   end
 end
 
--- Carries out one entry. Returns nothing, 'lost', or what is wrong, before anything was done.
-local function entry()
-  local kind = take()
-  if kind == 'ack' then
-    local tag = take()
+-- Stores one result, with its acknowledgement if `tag` is not false. Returns nothing, 'lost', or what is wrong, before anything was done.
+local function finish(tag, key, ends, life, value)
+  local head, wrong = head_of(key)
+  if wrong then return tag and redis.call('HEXISTS', unacked, tag) == 0 and 'lost' or wrong end
+  if tag then
     if redis.call('HDEL', unacked, tag) == 0 then return 'lost' end
     ended[#ended + 1] = tag
-  elseif kind == 'done' or kind == 'put' then
-    local tag = kind == 'done' and take()
-    local key, ends, life, value = ARGV[cursor], ARGV[cursor + 1], ARGV[cursor + 2], ARGV[cursor + 3]
-    cursor = cursor + 4
-    local head, wrong = head_of(key)
-    if wrong then return tag and redis.call('HEXISTS', unacked, tag) == 0 and 'lost' or wrong end
-    if tag then
-      if redis.call('HDEL', unacked, tag) == 0 then return 'lost' end
-      ended[#ended + 1] = tag
-    elseif ends == '1' then
-      redis.call('HDEL', unacked, '')
-    end
-    store(key, head, ends, life, value)
-  else
-    return settle()
+  elseif ends == '1' then
+    redis.call('HDEL', unacked, '')
   end
+  store(key, head, ends, life, value)
+end
+
+local done, lost = 0, {}
+-- Counts an entry. Returns what is wrong with it.
+local function count(outcome)
+  if outcome == 'lost' then
+    lost[#lost + 1] = done
+  elseif outcome then
+    return outcome
+  end
+  done = done + 1
+end
+
+-- Drops the tags from one place to another. Returns by place which of them were not held.
+local function drop(from, to)
+  local missing, gone = to - from + 1 - redis.call('HDEL', unacked, unpack(ARGV, from, to)), {}
+  if missing > 0 then
+    -- What was held was in the index too.
+    local unknown = 0
+    for place = from, to do
+      gone[place] = not redis.pcall('ZSCORE', index, ARGV[place])
+      if gone[place] then unknown = unknown + 1 end
+    end
+    -- Somebody has changed the index. Nothing was held, or it cannot be told what was: better a result twice than none.
+    if unknown ~= missing then
+      for place = from, to do gone[place] = missing == to - from + 1 end
+    end
+  end
+  redis.pcall('ZREM', index, unpack(ARGV, from, to))
+  return gone
+end
+
+-- Carries out many entries that are alike. Returns what is wrong with the next.
+local function alike(kind)
+  local size, ends, life = tonumber(take()), nil, nil
+  if kind ~= 'acks' then ends, life = take(), take() end
+  local tags, keys = cursor, cursor
+  if kind ~= 'puts' then keys = tags + size end
+  local values = keys + size
+  cursor = kind == 'acks' and keys or values + size
+  if kind == 'acks' then
+    local gone = drop(tags, keys - 1)
+    for place = tags, keys - 1 do count(gone[place] and 'lost') end
+    return
+  end
+
+  local next = 0
+  local function singly(last)
+    while next <= last do
+      local wrong = count(finish(kind == 'dones' and ARGV[tags + next], ARGV[keys + next], ends, life, ARGV[values + next]))
+      if wrong then return wrong end
+      next = next + 1
+    end
+  end
+  -- Most often there is no earlier record. The first by itself: should it be refused in the middle, by rights that are missing, it is only one.
+  if redis.call('EXISTS', unpack(ARGV, keys, values - 1)) > 0 then return singly(size - 1) end
+  local wrong = singly(0)
+  if wrong or size == 1 then return wrong end
+  local gone = kind == 'dones' and drop(tags + 1, keys - 1) or {}
+  for i = 1, size - 1 do
+    if gone[tags + i] then
+      count('lost')
+    else
+      store(ARGV[keys + i], '', ends, life, ARGV[values + i])
+      count()
+    end
+  end
+end
+
+-- Carries out what comes next. Returns what is wrong with it, before anything was done.
+local function entries()
+  local kind = take()
+  if kind == 'end' then return count(settle()) end
+  return alike(kind)
 end
 
 -- Puts messages back into their list, the earliest foremost, before all others but those that came back and were taken before them.
@@ -190,20 +253,11 @@ local function put_back(list, messages)
   for _, message in ipairs(messages) do redis.call('RPUSH', list, message[2]) end
 end
 
-local done, lost, wrong = 0, {}, ''
-while cursor <= #ARGV do
-  local fine, outcome = pcall(entry)
-  if not fine then
-    -- The server takes no writes: that is found out by the first one, before anything is done.
-    wrong = '!' .. blamed(outcome)
-    break
-  elseif outcome == 'lost' then
-    lost[#lost + 1] = done
-  elseif outcome then
-    wrong = outcome
-    break
-  end
-  done = done + 1
+local wrong = ''
+while cursor <= #ARGV and wrong == '' do
+  local fine, outcome = pcall(entries)
+  -- If it failed, the server takes no writes: that is found out by the first one, before anything is done.
+  wrong = fine and (outcome or '') or '!' .. blamed(outcome)
 end
 for list, messages in pairs(backs) do put_back(list, messages) end
 -- What is done is done: an index or marks of another type do not undo it.
