@@ -140,7 +140,7 @@ impl Request {
 
     /// What follows the task must not be lost: until a worker carries out canvas, a task that has some is refused.
     fn refuse_canvas(&self, body: &Body<'_>) -> TaskResult<()> {
-        if PLAIN.contains(&body.embed.as_ref()) {
+        if Body::PLAIN_EMBEDS.contains(&body.embed.as_ref()) {
             return Ok(());
         }
         let format = self.format.as_ref();
@@ -189,12 +189,6 @@ fn id_of(headers: &Headers) -> Option<TaskId> {
 fn has_args(format: &dyn Serializer, body: &[u8]) -> bool {
     format.split_map(body).is_ok_and(|entries| entries.iter().any(|(name, _)| name == "args"))
 }
-
-/// An embed with nothing in it, as it is written here and in Python: nearly every message has one, and need not decode it.
-const PLAIN: [&[u8]; 2] = [
-    br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}"#,
-    br#"{"callbacks": null, "errbacks": null, "chain": null, "chord": null}"#,
-];
 
 /// The fields of protocol 1 that are headers in protocol 2.
 const FIELDS: [&str; 9] = ["task", "id", "retries", "eta", "expires", "group", "group_index", "timelimit", "taskset"];

@@ -22,34 +22,19 @@ pub struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
+    /// An embed with nothing in it, as it is written here and, in JSON, by Python: nearly every message has one, and need not decode it.
+    pub const PLAIN_EMBEDS: [&'static [u8]; 2] = [
+        br#"{"callbacks":null,"errbacks":null,"chain":null,"chord":null}"#,
+        br#"{"callbacks": null, "errbacks": null, "chain": null, "chord": null}"#,
+    ];
+
     /// Takes a body apart, copying nothing where the format allows.
     ///
     /// # Errors
     /// [`ErrorKind::Malformed`](celeriac_core::ErrorKind::Malformed) naming what is wrong: no list, not three elements,
     /// arguments that are no list, keyword arguments that are no map.
     pub fn split(format: &dyn Serializer, data: &'a [u8]) -> Result<Self> {
-        let parts = format.split_list(data).map_err(|error| wrong("the body is not a list", error))?;
-        let count = parts.len();
-        let [args, kwargs, embed] = <[Cow<'a, [u8]>; 3]>::try_from(parts)
-            .map_err(|_| Error::malformed("split body", format!("the body has {count} elements, not 3")))?;
-        Ok(Self {
-            args: split_part(
-                args,
-                |data| format.split_list(data),
-                |data| Ok(format.split_list(data)?.into_iter().map(owned).collect()),
-            )
-            .map_err(|error| wrong("the positional arguments are not a list", error))?,
-            kwargs: split_part(
-                kwargs,
-                |data| format.split_map(data),
-                |data| {
-                    let entries = format.split_map(data)?;
-                    Ok(entries.into_iter().map(|(key, value)| (Cow::Owned(key.into_owned()), owned(value))).collect())
-                },
-            )
-            .map_err(|error| wrong("the keyword arguments are not a map", error))?,
-            embed,
-        })
+        format.split_body(data)
     }
 
     /// Puts `arg` before the positional arguments: a chain's next task takes the result first.
@@ -71,6 +56,32 @@ impl<'a> Body<'a> {
         format.join_list(&[&joined_args, &joined_kwargs, &self.embed], &mut out)?;
         Ok(out)
     }
+}
+
+/// Takes a body apart, part by part.
+pub(crate) fn split_parts<'a, S: Serializer + ?Sized>(format: &S, data: &'a [u8]) -> Result<Body<'a>> {
+    let parts = format.split_list(data).map_err(|error| wrong("the body is not a list", error))?;
+    let count = parts.len();
+    let [args, kwargs, embed] = <[Cow<'a, [u8]>; 3]>::try_from(parts)
+        .map_err(|_| Error::malformed("split body", format!("the body has {count} elements, not 3")))?;
+    Ok(Body {
+        args: split_part(
+            args,
+            |data| format.split_list(data),
+            |data| Ok(format.split_list(data)?.into_iter().map(owned).collect()),
+        )
+        .map_err(|error| wrong("the positional arguments are not a list", error))?,
+        kwargs: split_part(
+            kwargs,
+            |data| format.split_map(data),
+            |data| {
+                let entries = format.split_map(data)?;
+                Ok(entries.into_iter().map(|(key, value)| (Cow::Owned(key.into_owned()), owned(value))).collect())
+            },
+        )
+        .map_err(|error| wrong("the keyword arguments are not a map", error))?,
+        embed,
+    })
 }
 
 /// Splits a part in place if it borrows from the body, else into parts that own their bytes.

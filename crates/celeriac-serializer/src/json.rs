@@ -19,6 +19,7 @@ mod format {
 
     use super::write::{Flavour, Writer, push_str};
     use super::{parse, scan};
+    use crate::body::{Body, split_parts};
     use crate::error::{malformed, unencodable};
     use crate::serializer::{ContentEncoding, Entry, Serializer, Visit};
 
@@ -111,6 +112,11 @@ mod format {
 
         fn split_map<'a>(&self, data: &'a [u8]) -> Result<Vec<Entry<'a>>> {
             scan::map(data)
+        }
+
+        fn split_body<'a>(&self, data: &'a [u8]) -> Result<Body<'a>> {
+            // What cannot be taken apart is gone through part by part, to tell what is wrong with it.
+            scan::body(data).map_or_else(|| split_parts(self, data), Ok)
         }
     }
 

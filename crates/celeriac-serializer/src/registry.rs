@@ -124,6 +124,10 @@ impl Serializers {
     }
 
     fn lookup(&self, name: &str) -> Option<&Arc<dyn Serializer>> {
+        // As it nearly always comes.
+        if let Some(format) = self.known.iter().find(|format| format.content_type().as_str() == name) {
+            return Some(format);
+        }
         let name = name.split(';').next().unwrap_or(name).trim();
         self.known.iter().find(|format| {
             format.name().eq_ignore_ascii_case(name) || format.content_type().as_str().eq_ignore_ascii_case(name)

@@ -6,44 +6,36 @@ use celeriac_core::{Error, Result};
 use smallvec::SmallVec;
 
 use super::parse;
+use crate::body::Body;
 use crate::error::malformed;
 use crate::serializer::{Entry, not_a};
 
 pub(super) fn list(data: &[u8]) -> Result<Vec<Cow<'_, [u8]>>> {
-    let mut scanner = Scanner::open(data, b'[', "list")?;
-    let mut items = Vec::new();
-    if scanner.closes(b']') {
-        scanner.end()?;
-        return Ok(items);
-    }
-    loop {
-        items.push(Cow::Borrowed(scanner.value()?));
-        if !scanner.more(b']')? {
-            scanner.end()?;
-            return Ok(items);
-        }
-    }
+    let mut scanner = Scanner { data, at: 0 };
+    let items = scanner.list()?;
+    scanner.end()?;
+    Ok(items)
 }
 
 pub(super) fn map(data: &[u8]) -> Result<Vec<Entry<'_>>> {
-    let mut scanner = Scanner::open(data, b'{', "map")?;
-    let mut entries = Vec::new();
-    if scanner.closes(b'}') {
-        scanner.end()?;
-        return Ok(entries);
-    }
-    loop {
-        let key = scanner.key()?;
-        scanner.space();
-        if !scanner.take(b':') {
-            return Err(scanner.wrong("no `:` in a map"));
-        }
-        entries.push((key, Cow::Borrowed(scanner.value()?)));
-        if !scanner.more(b'}')? {
-            scanner.end()?;
-            return Ok(entries);
-        }
-    }
+    let mut scanner = Scanner { data, at: 0 };
+    let entries = scanner.map()?;
+    scanner.end()?;
+    Ok(entries)
+}
+
+/// Takes a task's body apart in one pass. Does not tell what is wrong with one that cannot be.
+pub(super) fn body(data: &[u8]) -> Option<Body<'_>> {
+    let mut scanner = Scanner { data, at: 0 };
+    scanner.open(b'[', "list").ok()?;
+    let args = scanner.list().ok()?;
+    scanner.more(b']').ok().filter(|more| *more)?;
+    let kwargs = scanner.map().ok()?;
+    scanner.more(b']').ok().filter(|more| *more)?;
+    let embed = scanner.embed().ok()?;
+    scanner.more(b']').ok().filter(|more| !more)?;
+    scanner.end().ok()?;
+    Some(Body { args, kwargs, embed: Cow::Borrowed(embed) })
 }
 
 struct Scanner<'a> {
@@ -52,15 +44,60 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn open(data: &'a [u8], bracket: u8, wanted: &str) -> Result<Self> {
-        let mut scanner = Self { data, at: 0 };
-        scanner.space();
-        if scanner.take(bracket) {
-            return Ok(scanner);
+    fn list(&mut self) -> Result<Vec<Cow<'a, [u8]>>> {
+        self.open(b'[', "list")?;
+        let mut items = Vec::new();
+        if self.closes(b']') {
+            return Ok(items);
+        }
+        loop {
+            items.push(Cow::Borrowed(self.value()?));
+            if !self.more(b']')? {
+                return Ok(items);
+            }
+        }
+    }
+
+    fn map(&mut self) -> Result<Vec<Entry<'a>>> {
+        self.open(b'{', "map")?;
+        let mut entries = Vec::new();
+        if self.closes(b'}') {
+            return Ok(entries);
+        }
+        loop {
+            let key = self.key()?;
+            self.space();
+            if !self.take(b':') {
+                return Err(self.wrong("no `:` in a map"));
+            }
+            entries.push((key, Cow::Borrowed(self.value()?)));
+            if !self.more(b'}')? {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// Passes the third part of a body, which nearly always has nothing in it.
+    fn embed(&mut self) -> Result<&'a [u8]> {
+        self.space();
+        let rest = self.data.get(self.at..).unwrap_or_default();
+        match Body::PLAIN_EMBEDS.into_iter().find_map(|plain| rest.get(..plain.len()).filter(|start| *start == plain)) {
+            Some(plain) => {
+                self.at += plain.len();
+                Ok(plain)
+            }
+            None => self.value(),
+        }
+    }
+
+    fn open(&mut self, bracket: u8, wanted: &str) -> Result<()> {
+        self.space();
+        if self.take(bracket) {
+            return Ok(());
         }
         Err(not_a(
             wanted,
-            match scanner.peek() {
+            match self.peek() {
                 Some(b'[') => "a list",
                 Some(b'{') => "a map",
                 Some(b'"') => "a text",

@@ -148,7 +148,7 @@ fn push_fmt(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 macro_rules! integers {
     ($($method:ident $type:ty;)*) => {$(
         fn $method(self, value: $type) -> Outcome {
-            push_fmt(self.out, format_args!("{value}"));
+            self.raw(itoa::Buffer::new().format(value));
             Ok(())
         }
     )*};
