@@ -209,8 +209,11 @@ pub async fn settle_all(batch: Vec<(Receipt, Verb)>) -> Result<Vec<DeliveryTag>,
     let mut queue = batch.into_iter().peekable();
     while let Some((receipt, verb)) = queue.next() {
         let settle = Arc::clone(&receipt.settle);
-        let mut run = vec![Settlement { tag: receipt.tag, verb }];
-        let mut receipts = vec![receipt];
+        // Nearly always all are of one broker.
+        let mut run = Vec::with_capacity(queue.len() + 1);
+        let mut receipts = Vec::with_capacity(queue.len() + 1);
+        run.push(Settlement { tag: receipt.tag, verb });
+        receipts.push(receipt);
         while let Some((receipt, verb)) = queue.next_if(|(next, _)| Arc::ptr_eq(&next.settle, &settle)) {
             run.push(Settlement { tag: receipt.tag, verb });
             receipts.push(receipt);

@@ -8,7 +8,7 @@ use celeriac_broker::{Consumer, Delivery, DeliveryTag, Receipt, Settle};
 use celeriac_core::{QueueName, Result, Timestamp};
 use tokio::sync::Notify;
 
-use crate::queue::Stored;
+use crate::queue::{Queue, Stored};
 use crate::state::{After, Held, QueueId, State};
 use crate::store::Handle;
 use crate::timer;
@@ -65,7 +65,8 @@ impl MemoryConsumer {
 
     fn take_from(&self, state: &mut State, limit: usize, now: Timestamp, after: &mut After) -> Vec<Taken> {
         let State { queues, held, last_id, .. } = state;
-        let mut taken = Vec::new();
+        let ready: usize = self.queues.iter().filter_map(|(id, _)| queues.get(id)).map(Queue::ready).sum();
+        let mut taken = Vec::with_capacity(ready.min(limit));
         let turn = self.turn % self.queues.len().max(1);
         let in_turn = self.queues.iter().enumerate().cycle().skip(turn).take(self.queues.len());
         for (at, (id, _)) in in_turn {

@@ -1,5 +1,7 @@
 //! `Settle` for the store.
 
+use std::collections::hash_map::Entry;
+
 use async_trait::async_trait;
 use celeriac_broker::{Completion, DeliveryTag, Requeue, Settle, Settlement, Verb};
 use celeriac_core::{Error, Result, Timestamp};
@@ -13,6 +15,7 @@ impl Settle for Handle {
         let now = self.shared.now();
         self.shared.with(|state, after| {
             let mut lost = Vec::new();
+            after.room(batch.len());
             let mut todo = std::mem::take(batch).into_iter();
             while let Some(settlement) = todo.next() {
                 if let Err(error) = self.check(state, &settlement) {
@@ -42,17 +45,22 @@ impl Settle for Handle {
 impl Handle {
     /// Takes a delivery out of this handle's hands, if it is there.
     fn release(&self, state: &mut State, tag: DeliveryTag) -> Option<Held> {
-        if state.held.get(&tag.0)?.handle == self.id { state.held.remove(&tag.0) } else { None }
+        match state.held.entry(tag.0) {
+            Entry::Occupied(held) if held.get().handle == self.id => Some(held.remove()),
+            _ => None,
+        }
     }
 
     /// Whether a settlement can be carried out wholly.
     fn check(&self, state: &State, settlement: &Settlement) -> Result<()> {
+        if matches!(settlement.verb, Verb::Ack | Verb::Reject(_) | Verb::Park(_)) {
+            return Ok(());
+        }
         // Passed over if it is not held, whatever it says.
         if state.held.get(&settlement.tag.0).is_none_or(|held| held.handle != self.id) {
             return Ok(());
         }
         match &settlement.verb {
-            Verb::Ack | Verb::Reject(_) | Verb::Park(_) => Ok(()),
             Verb::Complete(done) => {
                 let Completion { result, next, .. } = &**done;
                 if let Some(result) = result {

@@ -1,6 +1,7 @@
 //! What the store's one lock protects: queues, exchanges, held deliveries, consumers, results, entries of the schedule.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use celeriac_broker::{Destination, ExchangeKind, Outgoing, QueueSpec, check_headers_binding};
@@ -29,6 +30,11 @@ impl After {
         self.wakes.push(waiter);
     }
 
+    /// Makes room for so many messages to drop.
+    pub(crate) fn room(&mut self, count: usize) {
+        self.dropped.reserve(count);
+    }
+
     pub(crate) fn drop_later(&mut self, entry: Entry) {
         self.dropped.push(entry);
     }
@@ -44,6 +50,25 @@ pub(crate) struct Held {
     pub(crate) entry: Entry,
     pub(crate) queue: QueueId,
     pub(crate) handle: HandleId,
+}
+
+/// Hashes tags. They are counted up here, so nobody can choose them to collide.
+#[derive(Debug, Default)]
+pub(crate) struct TagHasher(u64);
+
+impl Hasher for TagHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, tag: u64) {
+        // Fibonacci hashing: neighbours are spread over the upper bits too, which the table looks at first.
+        self.0 = tag.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// A consumer.
@@ -80,7 +105,7 @@ pub(crate) struct State {
     names: HashMap<QueueName, QueueId>,
     pub(crate) queues: HashMap<QueueId, Queue>,
     exchanges: Exchanges,
-    pub(crate) held: HashMap<u64, Held>,
+    pub(crate) held: HashMap<u64, Held, BuildHasherDefault<TagHasher>>,
     members: HashMap<u64, Member>,
     pub(crate) results: Results,
     pub(crate) entries: Entries,
