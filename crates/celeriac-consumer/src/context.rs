@@ -1,24 +1,36 @@
 //! What a running task knows of itself, and what it may use.
 
 use std::any::{Any, TypeId, type_name};
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use celeriac_core::{
-    CorrelationId, Error, ExchangeName, Map, Payload, QueueName, Result, ResultTuple, RoutingKey, StoreResult,
+    Error, ExchangeName, Map, Payload, QueueName, Result, ResultTuple, RoutingKey, StoreResult, TaskFailure,
     TaskHeaders, TaskId, TaskMeta, TaskName, TaskState, Value,
 };
 use celeriac_producer::{AsyncResult, IntoCall, Lineage, Producer};
-use celeriac_serializer::Serializer;
+use celeriac_serializer::{Serializer, Serializers};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::Arguments;
 use crate::error::{TaskError, TaskResult};
 use crate::request::Request;
 use crate::updates::UpdateSink;
+
+/// The largest buffer that is kept for the next result of its thread, in bytes.
+const SCRATCH_LIMIT: usize = 64 * 1024;
+
+thread_local! {
+    /// What results are written into: so each is allocated once, in its own size. Taken out meanwhile, because to write one runs foreign code.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// How the message came.
 #[derive(Debug, Clone)]
@@ -36,19 +48,30 @@ pub struct TaskContext {
     inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) request: Request,
-    pub(crate) delivery: DeliveryInfo,
-    pub(crate) correlation_id: CorrelationId,
+/// What all tasks of a worker may use. Each slot has one of its own, so that slots do not count its users against each other.
+#[derive(Debug, Clone)]
+pub(crate) struct Environment {
+    /// The worker's name.
     pub(crate) worker: Arc<str>,
     pub(crate) producer: Producer,
     pub(crate) extensions: Arc<Extensions>,
+    /// What arguments are read by.
+    pub(crate) serializers: Serializers,
     pub(crate) result_format: Arc<dyn Serializer>,
-    /// Where updates go; `None` when the result is ignored.
     pub(crate) updates: Option<Arc<UpdateSink>>,
     pub(crate) cancelled: CancellationToken,
+}
+
+pub(crate) struct Inner {
+    pub(crate) request: Request,
+    pub(crate) delivery: DeliveryInfo,
+    pub(crate) environment: Arc<Environment>,
     /// How long records are kept.
     pub(crate) expires: Option<Duration>,
+    /// Whether the result is left out, and updates with it.
+    pub(crate) ignored: bool,
+    /// Whether an update was sent. ORDERING: the task's end comes after what the task did.
+    pub(crate) updated: AtomicBool,
     pub(crate) children: Mutex<Vec<ResultTuple>>,
 }
 
@@ -63,6 +86,33 @@ impl TaskContext {
 
     pub(crate) fn delivery(&self) -> &DeliveryInfo {
         &self.inner.delivery
+    }
+
+    pub(crate) fn is_ignored(&self) -> bool {
+        self.inner.ignored
+    }
+
+    /// The arguments, for the task to take.
+    pub(crate) fn arguments(&self) -> TaskResult<Arguments<'_>> {
+        self.inner.request.arguments(&self.inner.environment.serializers)
+    }
+
+    /// The result, serialised; nothing if it is left out.
+    pub(crate) fn encode<T: Serialize>(&self, output: &T) -> TaskResult<Bytes> {
+        if self.inner.ignored {
+            return Ok(Bytes::new());
+        }
+        let mut data = SCRATCH.take();
+        let written = self.inner.environment.result_format.encode(&output, &mut data);
+        let result = written.map(|()| Bytes::copy_from_slice(&data)).map_err(|error| {
+            // COMPAT: celery stores a result that cannot be written as EncodeError.
+            TaskError::from(TaskFailure::new("kombu.exceptions", "EncodeError", error.report()))
+        });
+        if data.capacity() <= SCRATCH_LIMIT {
+            data.clear();
+            SCRATCH.set(data);
+        }
+        result
     }
 
     /// The task's id.
@@ -134,7 +184,7 @@ impl TaskContext {
     /// The name of the worker that runs it.
     #[must_use]
     pub fn worker(&self) -> &str {
-        &self.inner.worker
+        &self.inner.environment.worker
     }
 
     /// Where its result goes, on backends that send results as messages.
@@ -147,7 +197,7 @@ impl TaskContext {
     /// and then, and return.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.inner.cancelled.is_cancelled()
+        self.inner.environment.cancelled.is_cancelled()
     }
 
     /// Tells how far the task is. Whoever watches its result sees state `PROGRESS` with `current` and `total`, as is usual in Celery.
@@ -173,12 +223,14 @@ impl TaskContext {
     }
 
     pub(crate) fn update(&self, state: TaskState, detail: &Value) {
-        let Some(updates) = &self.inner.updates else { return };
+        let Environment { updates, result_format, .. } = &*self.inner.environment;
+        let Some(updates) = updates.as_ref().filter(|_| !self.inner.ignored) else { return };
         let mut data = Vec::new();
-        match self.inner.result_format.encode_value(detail, &mut data) {
+        match result_format.encode_value(detail, &mut data) {
             Ok(()) => {
-                let payload = Payload { content_type: self.inner.result_format.content_type(), data: data.into() };
+                let payload = Payload { content_type: result_format.content_type(), data: data.into() };
                 let meta = TaskMeta::new(self.id().clone(), state).with_result(payload);
+                self.inner.updated.store(true, Ordering::Relaxed);
                 updates.put(self.store(meta));
             }
             Err(error) => tracing::warn!(id = %self.id(), %error, "an update of a task's state could not be written"),
@@ -193,8 +245,17 @@ impl TaskContext {
         // Also a record of a task that never ends in order must not stay for ever.
         store.expires = self.inner.expires;
         store.reply_to = self.inner.request.properties.reply_to.clone();
-        store.correlation_id = Some(self.inner.correlation_id.clone());
+        store.correlation_id = Some(self.inner.request.correlation_id());
         store
+    }
+
+    /// Drops the update that was not written yet, because the task has ended.
+    pub(crate) fn forget_update(&self) {
+        if self.inner.updated.load(Ordering::Relaxed)
+            && let Some(updates) = &self.inner.environment.updates
+        {
+            updates.forget(self.id());
+        }
     }
 
     /// Sends a task from this one: it becomes its child, and part of the same workflow.
@@ -203,7 +264,7 @@ impl TaskContext {
     /// As [`Producer::send`].
     pub async fn send<C: IntoCall>(&self, call: C) -> Result<AsyncResult<C::Output>> {
         let lineage = Lineage { root_id: self.root_id().clone(), parent_id: self.id().clone() };
-        let sent = self.inner.producer.send_from(Some(&lineage), call).await?;
+        let sent = self.inner.environment.producer.send_from(Some(&lineage), call).await?;
         self.inner.children.lock().unwrap_or_else(PoisonError::into_inner).push(ResultTuple::task(sent.id()));
         Ok(sent)
     }
@@ -211,7 +272,7 @@ impl TaskContext {
     /// The shared state of type `T`, if there is one.
     #[must_use]
     pub fn state<T: Send + Sync + 'static>(&self) -> Option<State<T>> {
-        self.inner.extensions.get()
+        self.inner.environment.extensions.get()
     }
 
     pub(crate) fn take_children(&self) -> Vec<ResultTuple> {
@@ -227,7 +288,7 @@ impl fmt::Debug for TaskContext {
 
 /// Shared state, by type: databases, clients, settings.
 #[derive(Default, Clone)]
-pub struct Extensions(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+pub struct Extensions(BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl Extensions {
     /// Adds a value; another of the same type replaces it.

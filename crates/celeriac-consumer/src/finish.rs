@@ -23,7 +23,8 @@ pub(crate) struct Done {
     /// `None` if the message was acknowledged before the task ran.
     pub(crate) receipt: Option<Receipt>,
     pub(crate) end: End,
-    pub(crate) result: Option<StoreResult>,
+    /// The result to store, if any, and nothing else. In a box, because it goes through several hands.
+    pub(crate) result: Option<Box<Completion>>,
     /// Its share of the memory that results may take until they are stored.
     pub(crate) room: Option<OwnedSemaphorePermit>,
 }
@@ -53,10 +54,11 @@ impl Done {
 
     /// The size of the result, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.result.as_ref().and_then(|result| result.meta.result.as_ref()).map_or(0, |payload| payload.data.len())
+        let result = self.result.as_ref().and_then(|done| done.result.as_ref());
+        result.and_then(|result| result.meta.result.as_ref()).map_or(0, |payload| payload.data.len())
     }
 
-    pub(crate) fn with_result(mut self, result: Option<StoreResult>) -> Self {
+    pub(crate) fn with_result(mut self, result: Option<Box<Completion>>) -> Self {
         self.result = result;
         self
     }
@@ -80,7 +82,7 @@ impl Finisher {
         // When the worker ends, all go back.
         let mut kept = JoinSet::new();
         while ended.recv_many(&mut batch, BATCH).await > 0 {
-            let refused = self.finish(std::mem::take(&mut batch)).await;
+            let refused = self.finish(batch.drain(..)).await;
             if !refused.is_empty() {
                 kept.spawn(async move {
                     tokio::time::sleep(KEPT).await;
@@ -92,7 +94,7 @@ impl Finisher {
     }
 
     /// Returns the messages that cannot be settled.
-    async fn finish(&self, batch: Vec<Done>) -> Vec<Receipt> {
+    async fn finish(&self, batch: impl ExactSizeIterator<Item = Done>) -> Vec<Receipt> {
         let mut settle = Vec::with_capacity(batch.len());
         let (mut results, mut settle_after) = (Vec::new(), Vec::new());
         let mut rooms = Vec::new();
@@ -101,10 +103,10 @@ impl Finisher {
             let verb = match (end, result) {
                 // One transition; a store has no other use for a message that is rejected for good.
                 (End::Ack | End::Reject(Requeue::No), Some(result)) if receipt.is_some() && self.atomic => {
-                    Verb::Complete(Box::new(Completion::new().result(result)))
+                    Verb::Complete(result)
                 }
                 (end, Some(result)) => {
-                    results.push(result);
+                    results.extend(result.result);
                     settle_after.extend(receipt.map(|receipt| (receipt, end.verb())));
                     continue;
                 }

@@ -1,56 +1,55 @@
 //! One run of one task: arguments in, serialised result out, panics caught.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
+use bytes::Bytes;
 use celeriac_core::Error;
-use celeriac_serializer::Serializer;
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::blocking::BlockingPool;
 use crate::context::TaskContext;
 use crate::error::{TaskError, TaskResult};
-use crate::registry::Handler;
+use crate::registry::{Handler, Running};
 
-/// A task about to run.
-pub(crate) struct Invocation {
-    pub(crate) handler: Arc<Handler>,
-    pub(crate) context: TaskContext,
-    pub(crate) result_format: Arc<dyn Serializer>,
+/// A box for runs, with nothing in it yet.
+pub(crate) fn idle() -> Running {
+    Running::new(std::future::pending())
 }
 
-impl Invocation {
-    /// Runs the task where it belongs: here, or on a thread of the pool if it blocks.
-    pub(crate) async fn run(self, pool: &BlockingPool) -> TaskResult<Vec<u8>> {
-        if !self.handler.blocking {
-            // A task that panicked is over: nothing of it is looked at again, but what it shared with others.
-            return match AssertUnwindSafe(self.call()).catch_unwind().await {
-                Ok(outcome) => outcome,
-                Err(panic) => Err(TaskError::panicked(panic.as_ref())),
-            };
-        }
-        let (sender, receiver) = oneshot::channel();
-        pool.spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.call().now_or_never()));
-            let outcome = match outcome {
-                Ok(Some(outcome)) => outcome,
-                Ok(None) => Err(TaskError::new("a blocking task was not ready at its first poll")),
-                Err(panic) => Err(TaskError::panicked(panic.as_ref())),
-            };
-            // Nobody waits any more after a cold shutdown.
-            drop(sender.send(outcome));
-        })?;
-        match receiver.await {
+/// Runs a task where it belongs: here, in `running`, or on a thread of the pool if it blocks.
+pub(crate) async fn run(
+    handler: &Handler,
+    context: &TaskContext,
+    running: &mut Running,
+    pool: &BlockingPool,
+) -> TaskResult<Bytes> {
+    if !handler.blocking {
+        (handler.begin)(running, context.clone());
+        // A task that panicked is over: nothing of it is looked at again, but what it shared with others.
+        return match AssertUnwindSafe(running.get_pin()).catch_unwind().await {
             Ok(outcome) => outcome,
-            Err(_) => {
-                Err(Error::unexpected("run task", "the thread of a blocking task ended without an outcome").into())
-            }
-        }
+            Err(panic) => Err(TaskError::panicked(panic.as_ref())),
+        };
     }
-
-    async fn call(&self) -> TaskResult<Vec<u8>> {
-        let arguments = self.context.request().arguments()?;
-        (self.handler.run)(&self.context, arguments, self.result_format.as_ref()).await
+    let (sender, receiver) = oneshot::channel();
+    let (begin, context) = (handler.begin, context.clone());
+    pool.spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut running = idle();
+            begin(&mut running, context);
+            running.get_pin().now_or_never()
+        }));
+        let outcome = match outcome {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => Err(TaskError::new("a blocking task was not ready at its first poll")),
+            Err(panic) => Err(TaskError::panicked(panic.as_ref())),
+        };
+        // Nobody waits any more after a cold shutdown.
+        drop(sender.send(outcome));
+    })?;
+    match receiver.await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::unexpected("run task", "the thread of a blocking task ended without an outcome").into()),
     }
 }

@@ -19,9 +19,10 @@ pub(crate) struct Job {
 
 /// Work for a slot.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are fresh, and go without a box of their own")]
 pub(crate) enum Work {
     /// As it was fetched.
-    Fresh(Box<Delivery>),
+    Fresh(Delivery),
     /// Read before, and held until it was due.
     Due(Box<(Request, DeliveryInfo, Receipt)>),
 }
@@ -40,7 +41,7 @@ impl Work {
 pub(crate) struct Jobs {
     /// A std mutex: it is held for a push or a pop only, never across an await.
     queue: Mutex<VecDeque<Job>>,
-    /// One permit for each job in the queue; there may be more permits than jobs after a drain, never fewer.
+    /// At least one permit for each job in the queue. Given and taken back under its lock; a slot that finds a job takes none.
     ready: Semaphore,
     /// Told when a task that was held until its time is added.
     pub(crate) due: Notify,
@@ -55,24 +56,36 @@ impl Jobs {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds jobs; once the queue is closed they are dropped, which hands them back.
     pub(crate) fn push(&self, jobs: impl IntoIterator<Item = Job>) {
-        let added = {
-            let mut queue = self.lock();
-            let before = queue.len();
-            queue.extend(jobs);
-            queue.len() - before
-        };
-        self.ready.add_permits(added);
+        let mut queue = self.lock();
+        if self.ready.is_closed() {
+            return;
+        }
+        let before = queue.len();
+        queue.extend(jobs);
+        self.ready.add_permits(queue.len() - before);
     }
 
     /// Waits for a job; `None` once the queue is closed.
     pub(crate) async fn pop(&self) -> Option<Job> {
         loop {
-            self.ready.acquire().await.ok()?.forget();
-            if let Some(job) = self.lock().pop_front() {
+            // A slot that always finds a job must not keep its thread from others.
+            tokio::task::coop::consume_budget().await;
+            if let Some(job) = self.try_pop() {
                 return Some(job);
             }
+            self.ready.acquire().await.ok()?.forget();
         }
+    }
+
+    fn try_pop(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        let job = queue.pop_front();
+        if job.is_none() {
+            self.ready.forget_permits(usize::MAX);
+        }
+        job
     }
 
     /// Takes out what has waited since before `limit`.
@@ -89,7 +102,8 @@ impl Jobs {
 
     /// Ends every `pop` and takes out what is left.
     pub(crate) fn close(&self) -> Vec<Job> {
+        let mut queue = self.lock();
         self.ready.close();
-        self.lock().drain(..).collect()
+        queue.drain(..).collect()
     }
 }

@@ -1,16 +1,16 @@
 //! What a slot does with one delivery, from reading it to handing it to the finisher.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use celeriac_backend::ResultBackend;
-use celeriac_broker::{Broker, Receipt, Requeue, Settled, Verb};
+use celeriac_broker::{Broker, Completion, Receipt, Requeue, Settled, Verb};
 use celeriac_core::{
-    Clock, CorrelationId, Map, Payload, Properties, ResultTuple, StoreResult, TaskFailure, TaskId, TaskMeta, TaskState,
-    Timestamp, Value,
+    Clock, Map, Payload, Properties, ResultTuple, StoreResult, TaskFailure, TaskMeta, TaskState, Timestamp, Value,
 };
-use celeriac_producer::{Producer, TaskOptions};
+use celeriac_producer::TaskOptions;
 use celeriac_serializer::Serializer;
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -18,15 +18,14 @@ use tokio::time::Instant;
 
 use crate::blocking::BlockingPool;
 use crate::config::WorkerConfig;
-use crate::context::{DeliveryInfo, Extensions, Inner, TaskContext};
+use crate::context::{DeliveryInfo, Environment, Inner, TaskContext};
 use crate::error::{Kind, TaskError, TaskResult, panic_text};
 use crate::finish::{Done, End};
-use crate::invocation::Invocation;
+use crate::invocation::{self, idle};
 use crate::jobs::{Job, Jobs, Work};
-use crate::registry::{Handler, Tasks};
-use crate::request::{Refused, Request, guarded};
+use crate::registry::{Handler, Running, Tasks};
+use crate::request::{Refused, Request, correlation_id, guarded};
 use crate::shutdown::ShutdownHandle;
-use crate::updates::UpdateSink;
 
 /// A result from so many bytes on is large.
 const LARGE: usize = 64 * 1024;
@@ -41,16 +40,13 @@ pub(crate) struct Shared {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: WorkerConfig,
-    pub(crate) extensions: Arc<Extensions>,
+    /// What each slot takes a copy of.
+    pub(crate) environment: Environment,
     pub(crate) jobs: Jobs,
-    pub(crate) name: Arc<str>,
-    pub(crate) producer: Producer,
-    pub(crate) result_format: Arc<dyn Serializer>,
     /// Permits for large results that wait to be stored.
     pub(crate) result_room: Arc<Semaphore>,
     pub(crate) shutdown: ShutdownHandle,
     pub(crate) tasks: Tasks,
-    pub(crate) updates: Option<Arc<UpdateSink>>,
     /// How many tasks have ended, ever.
     pub(crate) ended: AtomicU64,
     /// How many tasks were fetched and have not ended.
@@ -75,11 +71,12 @@ impl Shared {
 
     /// Takes jobs until there are no more.
     pub(crate) async fn slot(self: Arc<Self>, finish: mpsc::Sender<Done>) {
+        let mut own = Own { environment: Arc::new(self.environment.clone()), running: idle() };
         while let Some(job) = self.jobs.pop().await {
             // Also when the slot is dropped in the middle of a task.
             let _ended = InHand(&self);
             // A task's own panic is its outcome; any other must not cost the slot. The receipt is dropped, and the message goes back.
-            match AssertUnwindSafe(self.process(job.work, &finish)).catch_unwind().await {
+            match AssertUnwindSafe(self.process(job.work, &mut own, &finish)).catch_unwind().await {
                 Ok(Some(mut done)) => {
                     done.room = self.room_for(done.bytes()).await;
                     if finish.send(done).await.is_err() {
@@ -106,8 +103,37 @@ impl Shared {
         Arc::clone(&self.result_room).acquire_many_owned(units).await.ok()
     }
 
-    async fn process(self: &Arc<Self>, work: Work, finish: &mpsc::Sender<Done>) -> Option<Done> {
-        let (request, info, receipt) = match work {
+    async fn process(self: &Arc<Self>, work: Work, own: &mut Own, finish: &mpsc::Sender<Done>) -> Option<Done> {
+        let Own { environment, running } = own;
+        let (ran, receipt) = match self.begin(work, environment) {
+            Ok(begun) => begun,
+            Err(over) => return over,
+        };
+        if ran.handler.options.acks_late.unwrap_or(self.config.acks_late) {
+            return self.run(&ran, running, Some(receipt)).await;
+        }
+        // The task runs once or not at all: it may not start before its message is gone, nor if the message is another's by now.
+        match receipt.settle(Verb::Ack).await {
+            Ok(Settled::Done) => {}
+            Ok(Settled::Lost) => return None,
+            Err(error) => {
+                tracing::warn!(id = %ran.context.id(), %error, "could not be acknowledged before its start; it will be delivered again");
+                return None;
+            }
+        }
+        let mut unfinished = Unfinished { shared: self, ran, finish: Some(finish) };
+        let done = self.run(&unfinished.ran, running, None).await;
+        unfinished.finish = None;
+        done
+    }
+
+    /// Reads a message and looks whether its task is to run now. If not, then with what becomes of the message, if that is known already.
+    fn begin<'a>(
+        self: &'a Arc<Self>,
+        work: Work,
+        environment: &Arc<Environment>,
+    ) -> Result<(Ran<'a>, Receipt), Option<Done>> {
+        let (request, delivery, receipt) = match work {
             Work::Due(due) => *due,
             Work::Fresh(delivery) => {
                 let info = DeliveryInfo {
@@ -120,51 +146,48 @@ impl Shared {
                 let (message, receipt) = delivery.split();
                 match Request::read(message, &self.config) {
                     Ok(request) => (request, info, receipt),
-                    Err(refused) => return Some(self.refuse(receipt, &info, *refused)),
+                    Err(refused) => return Err(Some(self.refuse(receipt, &info, *refused))),
                 }
             }
         };
-        let now = self.clock.now();
-        let past = |time: Option<Timestamp>| time.is_some_and(|time| time <= now);
         let headers = &request.headers;
-        let handler = self.tasks.find(&headers.task).map(Arc::clone);
-        let options = handler.as_ref().map(|handler| &handler.options);
-        if past(headers.expires.as_ref().map(|expires| expires.instant())) {
+        let handler = self.tasks.find(&headers.task);
+        let options = handler.map(|handler| &handler.options);
+        // Most tasks have neither, and need no clock.
+        let [eta, expires] = [&headers.eta, &headers.expires].map(|time| time.as_ref().map(|time| time.instant()));
+        if let Some(expires) = expires
+            && expires <= self.clock.now()
+        {
             tracing::debug!(id = %headers.id, task = %headers.task, "expired");
             let failure = TaskFailure::new("celery.exceptions", "TaskRevokedError", "expired");
             let stored = !self.ignored(&request, options);
             let end =
                 stored.then_some(Ended { state: TaskState::Revoked, outcome: Err(&failure), children: Vec::new() });
-            let result = end.and_then(|end| self.record(&request, &info, end, options));
-            return Some(Done::new(Some(receipt), End::Ack).with_result(result));
+            let result = end.and_then(|end| self.record(&request, &delivery, end, options));
+            return Err(Some(Done::new(Some(receipt), End::Ack).with_result(result)));
         }
-        if let Some(eta) = headers.eta.as_ref().map(|eta| eta.instant()).filter(|eta| *eta > now) {
-            return self.later(eta, request, info, receipt);
+        if let Some(eta) = eta
+            && eta > self.clock.now()
+        {
+            return Err(self.later(eta, request, delivery, receipt));
         }
         let Some(handler) = handler else {
             let failure = TaskFailure::new("celery.exceptions", "NotRegistered", headers.task.as_str());
             tracing::warn!(id = %headers.id, task = %headers.task, "not registered; rejected");
             let end = Ended { state: TaskState::Failure, outcome: Err(&failure), children: Vec::new() };
-            let result = self.record(&request, &info, end, None);
-            return Some(Done::new(Some(receipt), End::Reject(Requeue::No)).with_result(result));
+            let result = self.record(&request, &delivery, end, None);
+            return Err(Some(Done::new(Some(receipt), End::Reject(Requeue::No)).with_result(result)));
         };
-        if handler.options.acks_late.unwrap_or(self.config.acks_late) {
-            let ran = self.begin(request, info, handler);
-            return self.run(&ran, Some(receipt)).await;
-        }
-        // The task runs once or not at all: it may not start before its message is gone, nor if the message is another's by now.
-        match receipt.settle(Verb::Ack).await {
-            Ok(Settled::Done) => {}
-            Ok(Settled::Lost) => return None,
-            Err(error) => {
-                tracing::warn!(id = %headers.id, %error, "could not be acknowledged before its start; it will be delivered again");
-                return None;
-            }
-        }
-        let mut unfinished = Unfinished { shared: self, ran: self.begin(request, info, handler), finish: Some(finish) };
-        let done = self.run(&unfinished.ran, None).await;
-        unfinished.finish = None;
-        done
+        let context = TaskContext::new(Inner {
+            ignored: self.ignored(&request, options),
+            request,
+            delivery,
+            environment: Arc::clone(environment),
+            expires: handler.options.result_expires.or(self.config.result_expires),
+            updated: AtomicBool::new(false),
+            children: Mutex::default(),
+        });
+        Ok((Ran { context, handler }, receipt))
     }
 
     /// Whether the result of a task is left out.
@@ -177,44 +200,18 @@ impl Shared {
         said.or(options.and_then(|options| options.ignore_result)).unwrap_or(self.config.ignore_result)
     }
 
-    /// What a run of the task needs.
-    fn begin(&self, request: Request, delivery: DeliveryInfo, handler: Arc<Handler>) -> Ran {
-        let ignored = self.ignored(&request, Some(&handler.options));
-        let context = TaskContext::new(Inner {
-            correlation_id: correlation_id(&request.properties, &request.headers.id),
-            request,
-            delivery,
-            worker: Arc::clone(&self.name),
-            producer: self.producer.clone(),
-            extensions: Arc::clone(&self.extensions),
-            result_format: Arc::clone(&self.result_format),
-            updates: self.updates.clone().filter(|_| !ignored),
-            cancelled: self.shutdown.cold.clone(),
-            expires: handler.options.result_expires.or(self.config.result_expires),
-            children: Mutex::default(),
-        });
-        Ran { context, handler, ignored }
-    }
-
-    async fn run(&self, ran: &Ran, receipt: Option<Receipt>) -> Option<Done> {
-        let Ran { context, handler, .. } = ran;
+    async fn run(&self, ran: &Ran<'_>, running: &mut Running, receipt: Option<Receipt>) -> Option<Done> {
+        let Ran { context, handler } = ran;
         if handler.options.track_started.unwrap_or(self.config.track_started) {
             let detail: Map =
-                [("pid", Value::from(u64::from(std::process::id()))), ("hostname", Value::from(self.name.as_ref()))]
+                [("pid", Value::from(u64::from(std::process::id()))), ("hostname", Value::from(context.worker()))]
                     .into_iter()
                     .collect();
             context.update(TaskState::Started, &Value::Map(detail));
         }
         tracing::debug!(id = %context.id(), task = %context.name(), "started");
-        let invocation = Invocation {
-            handler: Arc::clone(handler),
-            context: context.clone(),
-            result_format: Arc::clone(&self.result_format),
-        };
-        let outcome = invocation.run(&self.blocking).await;
-        if let Some(updates) = &self.updates {
-            updates.forget(context.id());
-        }
+        let outcome = invocation::run(handler, context, running, &self.blocking).await;
+        context.forget_update();
         // A blocking task that was told to stop has not failed: its receipt is dropped, and it runs again elsewhere.
         if outcome.is_err() && receipt.is_some() && self.shutdown.cold.is_cancelled() {
             return None;
@@ -222,7 +219,7 @@ impl Shared {
         Some(self.outcome(ran, receipt, outcome))
     }
 
-    fn outcome(&self, ran: &Ran, receipt: Option<Receipt>, outcome: TaskResult<Vec<u8>>) -> Done {
+    fn outcome(&self, ran: &Ran<'_>, receipt: Option<Receipt>, outcome: TaskResult<Bytes>) -> Done {
         let outcome = match outcome {
             Ok(data) if data.len() > self.config.max_result_bytes => Err(TaskFailure::new(
                 "celeriac",
@@ -236,12 +233,14 @@ impl Shared {
         match outcome {
             Ok(data) => {
                 tracing::debug!(%id, %task, "succeeded");
-                let payload = Payload { content_type: self.result_format.content_type(), data: data.into() };
+                let done = Done::new(receipt, End::Ack);
+                if ran.context.is_ignored() {
+                    return done;
+                }
+                let payload = Payload { content_type: self.environment.result_format.content_type(), data };
                 let children = ran.context.take_children();
                 let end = Ended { state: TaskState::Success, outcome: Ok(payload), children };
-                let end = (!ran.ignored).then_some(end);
-                let result = end.and_then(|end| self.record_ran(ran, end));
-                Done::new(receipt, End::Ack).with_result(result)
+                done.with_result(self.record_ran(ran, end))
             }
             Err(TaskError(Kind::Failure(failure))) => {
                 // Its text may hold arguments.
@@ -270,8 +269,8 @@ impl Shared {
         }
     }
 
-    fn failed(&self, failure: &TaskFailure, ran: &Ran) -> Option<StoreResult> {
-        if ran.ignored && !self.config.store_errors_even_if_ignored {
+    fn failed(&self, failure: &TaskFailure, ran: &Ran<'_>) -> Option<Box<Completion>> {
+        if ran.context.is_ignored() && !self.config.store_errors_even_if_ignored {
             return None;
         }
         let children = ran.context.take_children();
@@ -279,7 +278,7 @@ impl Shared {
         self.record_ran(ran, end)
     }
 
-    fn record_ran(&self, ran: &Ran, end: Ended<'_>) -> Option<StoreResult> {
+    fn record_ran(&self, ran: &Ran<'_>, end: Ended<'_>) -> Option<Box<Completion>> {
         self.record(ran.context.request(), ran.context.delivery(), end, Some(&ran.handler.options))
     }
 
@@ -314,7 +313,7 @@ impl Shared {
         let result = id.zip(error.failure()).and_then(|(id, failure)| {
             self.backend.as_ref()?;
             let mut meta = TaskMeta::new(id, TaskState::Failure);
-            meta.result = failure_payload(self.result_format.as_ref(), failure);
+            meta.result = failure_payload(self.environment.result_format.as_ref(), failure);
             meta.date_done = Some(self.clock.now());
             Some(self.store_result(meta, &properties, None))
         });
@@ -328,14 +327,14 @@ impl Shared {
         info: &DeliveryInfo,
         end: Ended<'_>,
         options: Option<&TaskOptions>,
-    ) -> Option<StoreResult> {
+    ) -> Option<Box<Completion>> {
         self.backend.as_ref()?;
         let headers = &request.headers;
         let mut meta = TaskMeta::new(headers.id.clone(), end.state);
         match end.outcome {
             Ok(payload) => meta.result = Some(payload),
             Err(failure) => {
-                meta.result = failure_payload(self.result_format.as_ref(), failure);
+                meta.result = failure_payload(self.environment.result_format.as_ref(), failure);
                 meta.traceback.clone_from(&failure.traceback);
             }
         }
@@ -344,12 +343,12 @@ impl Shared {
         meta.parent_id = headers.parent_id.clone();
         meta.children = Some(end.children);
         if self.config.result_extended {
-            let (args, kwargs) = request.values().unwrap_or_default();
+            let (args, kwargs) = request.values(&self.config.serializers).unwrap_or_default();
             meta.extended = [
                 ("name", Value::from(headers.task.as_str())),
                 ("args", args),
                 ("kwargs", kwargs),
-                ("worker", Value::from(self.name.as_ref())),
+                ("worker", Value::from(self.config.name.as_str())),
                 ("retries", Value::from(i64::from(headers.retries))),
                 ("queue", Value::from(info.routing_key.as_str())),
             ]
@@ -369,19 +368,14 @@ impl Shared {
         Some(self.store_result(meta, &request.properties, options))
     }
 
-    fn store_result(&self, meta: TaskMeta, properties: &Properties, options: Option<&TaskOptions>) -> StoreResult {
+    fn store_result(&self, meta: TaskMeta, properties: &Properties, options: Option<&TaskOptions>) -> Box<Completion> {
         let correlation_id = correlation_id(properties, &meta.task_id);
         let mut store = StoreResult::new(meta);
         store.expires = options.and_then(|options| options.result_expires).or(self.config.result_expires);
         store.reply_to = properties.reply_to.clone();
         store.correlation_id = Some(correlation_id);
-        store
+        Box::new(Completion::new().result(store))
     }
-}
-
-/// What a reply repeats: the message's own correlation id, else the task's id, as in Celery.
-fn correlation_id(properties: &Properties, id: &TaskId) -> CorrelationId {
-    properties.correlation_id.clone().unwrap_or_else(|| CorrelationId::from(id))
 }
 
 /// How a task ended.
@@ -396,7 +390,7 @@ struct Ended<'a> {
 /// whoever waits must learn of it.
 struct Unfinished<'a> {
     shared: &'a Shared,
-    ran: Ran,
+    ran: Ran<'a>,
     /// `None` once it has ended.
     finish: Option<&'a mpsc::Sender<Done>>,
 }
@@ -404,7 +398,7 @@ struct Unfinished<'a> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         let Some(finish) = self.finish else { return };
-        if self.ran.ignored {
+        if self.ran.context.is_ignored() {
             return;
         }
         // COMPAT: celery's class for a task whose worker ended under it.
@@ -419,10 +413,15 @@ impl Drop for Unfinished<'_> {
 }
 
 /// A task that runs or ran.
-struct Ran {
+struct Ran<'a> {
     context: TaskContext,
-    handler: Arc<Handler>,
-    ignored: bool,
+    handler: &'a Handler,
+}
+
+/// What a slot keeps from task to task.
+struct Own {
+    environment: Arc<Environment>,
+    running: Running,
 }
 
 /// Counts a job out of hand, however it ends.

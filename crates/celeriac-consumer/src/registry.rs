@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use celeriac_core::{Error, Result, TaskName};
 use celeriac_producer::TaskOptions;
-use celeriac_serializer::{Serializer, SerializerExt as _};
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use tokio_util::sync::ReusableBoxFuture;
 
-use crate::arguments::Arguments;
 use crate::context::TaskContext;
-use crate::error::{TaskError, TaskResult};
+use crate::error::TaskResult;
 use crate::task::Task;
 
-type Run = for<'a> fn(&'a TaskContext, Arguments<'a>, &'a dyn Serializer) -> BoxFuture<'a, TaskResult<Vec<u8>>>;
+/// A run of a task, to its serialised result. The box is used again for the next.
+pub(crate) type Running = ReusableBoxFuture<'static, TaskResult<Bytes>>;
+
+type Begin = fn(&mut Running, TaskContext);
 
 /// A task with its types erased.
 #[derive(Clone)]
@@ -23,7 +24,8 @@ pub struct Handler {
     pub(crate) name: TaskName,
     pub(crate) blocking: bool,
     pub(crate) options: TaskOptions,
-    pub(crate) run: Run,
+    /// Puts a run of the task into the box.
+    pub(crate) begin: Begin,
 }
 
 impl Handler {
@@ -32,7 +34,7 @@ impl Handler {
     /// # Errors
     /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) if its name is empty or too long.
     pub fn of<T: Task>() -> Result<Self> {
-        Ok(Self { name: TaskName::new(T::NAME)?, blocking: T::BLOCKING, options: T::options(), run: run::<T> })
+        Ok(Self { name: TaskName::new(T::NAME)?, blocking: T::BLOCKING, options: T::options(), begin: begin::<T> })
     }
 }
 
@@ -42,19 +44,11 @@ impl fmt::Debug for Handler {
     }
 }
 
-fn run<'a, T: Task>(
-    cx: &'a TaskContext,
-    args: Arguments<'a>,
-    format: &'a dyn Serializer,
-) -> BoxFuture<'a, TaskResult<Vec<u8>>> {
-    async move {
-        let output = T::run(cx, args).await?;
-        format.to_bytes(&output).map_err(|error| {
-            // COMPAT: celery stores a result that cannot be written as EncodeError.
-            TaskError::from(celeriac_core::TaskFailure::new("kombu.exceptions", "EncodeError", error.report()))
-        })
-    }
-    .boxed()
+fn begin<T: Task>(running: &mut Running, cx: TaskContext) {
+    running.set(async move {
+        let output = T::run(&cx, cx.arguments()?).await?;
+        cx.encode(&output)
+    });
 }
 
 /// The tasks that a worker knows, by name. `tasks![..]` makes it.
@@ -136,7 +130,7 @@ impl Tasks {
         self.error.as_ref().map_or(Ok(()), |error| Err(Error::config("register tasks", error.clone())))
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Handler>> {
-        self.handlers.get(name)
+    pub(crate) fn find(&self, name: &str) -> Option<&Handler> {
+        self.handlers.get(name).map(AsRef::as_ref)
     }
 }

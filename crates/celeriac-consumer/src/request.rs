@@ -6,8 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use celeriac_core::{Embed, Error, Headers, Map, Message, Properties, Result, TaskFailure, TaskHeaders, TaskId, Value};
-use celeriac_serializer::{Body, Compression, Serializer, SerializerExt as _};
+use celeriac_core::{
+    CorrelationId, Embed, Error, Headers, Map, Message, Properties, Result, TaskFailure, TaskHeaders, TaskId, Value,
+};
+use celeriac_serializer::{Body, Compression, Serializer, SerializerExt as _, Serializers};
 
 use crate::arguments::Arguments;
 use crate::config::WorkerConfig;
@@ -17,7 +19,6 @@ use crate::error::{TaskError, TaskResult, panic_text};
 pub(crate) struct Request {
     pub(crate) headers: Arc<TaskHeaders>,
     pub(crate) properties: Properties,
-    format: Arc<dyn Serializer>,
     body: Bytes,
     protocol: Protocol,
 }
@@ -61,57 +62,63 @@ impl Request {
             return Err(Box::new(Refused { id: id_of(&headers), properties, error: failure.into() }));
         }
         let read = guarded(|| Self::open(&headers, &properties, body, config));
-        let (format, body) = match read {
-            Ok(opened) => opened,
+        let body = match read {
+            Ok(body) => body,
             Err(error) => {
                 return Err(Box::new(Refused { id: id_of(&headers), properties, error: TaskError::decode(&error) }));
             }
         };
         match headers.into_task() {
-            Ok(headers) => Ok(Self { headers, properties, format, body, protocol: Protocol::Two }),
-            Err(_) => match guarded_or(|| headers_of_protocol_1(format.as_ref(), &body), |error| Err((None, error))) {
-                Ok(headers) => Ok(Self { headers, properties, format, body, protocol: Protocol::One }),
-                Err((id, error)) => Err(Box::new(Refused { id, properties, error: TaskError::decode(&error) })),
-            },
+            Ok(headers) => Ok(Self { headers, properties, body, protocol: Protocol::Two }),
+            Err(_) => {
+                let read = || {
+                    let format = format_of(&properties, &config.serializers).map_err(|error| (None, error))?;
+                    headers_of_protocol_1(format, &body)
+                };
+                match guarded_or(read, |error| Err((None, error))) {
+                    Ok(headers) => Ok(Self { headers, properties, body, protocol: Protocol::One }),
+                    Err((id, error)) => Err(Box::new(Refused { id, properties, error: TaskError::decode(&error) })),
+                }
+            }
         }
     }
 
-    fn open(
-        headers: &Headers,
-        properties: &Properties,
-        body: Bytes,
-        config: &WorkerConfig,
-    ) -> Result<(Arc<dyn Serializer>, Bytes)> {
+    /// The body, decompressed, if it can be and its format is accepted.
+    fn open(headers: &Headers, properties: &Properties, body: Bytes, config: &WorkerConfig) -> Result<Bytes> {
         let size = body.len();
         if size > config.max_body_bytes {
             let message = format!("the body has {size} bytes, the limit is {}", config.max_body_bytes);
             return Err(Error::new(celeriac_core::ErrorKind::TooLarge, "read task", message));
         }
-        // A content type that is no MIME type was kept aside, and is named in the error.
-        let content_type =
-            properties.content_type.as_deref().or_else(|| properties.extra.get("content_type").and_then(Value::as_str));
-        let format = Arc::clone(config.serializers.for_content_type(content_type)?);
+        format_of(properties, &config.serializers)?;
         // Protocol 1 has this one header too.
         let compression = match headers.task() {
             Some(task) => task.compression.clone(),
             None => headers.get("compression").and_then(|name| name.as_str().map(str::to_owned)),
         };
-        let body = match compression {
-            None => body,
-            Some(name) => Compression::from_name(&name)?.decompress(&body, config.max_body_bytes)?.into(),
-        };
-        Ok((format, body))
+        match compression {
+            None => Ok(body),
+            Some(name) => Ok(Compression::from_name(&name)?.decompress(&body, config.max_body_bytes)?.into()),
+        }
+    }
+
+    /// What a reply repeats.
+    pub(crate) fn correlation_id(&self) -> CorrelationId {
+        correlation_id(&self.properties, &self.headers.id)
     }
 
     /// The arguments, for the task to take.
-    pub(crate) fn arguments(&self) -> TaskResult<Arguments<'_>> {
-        let body = self.split().map_err(|error| TaskError::decode(&error))?;
-        self.refuse_canvas(&body)?;
-        Ok(Arguments::new(self.headers.task.as_str(), self.format.as_ref(), body))
+    pub(crate) fn arguments<'a>(&'a self, serializers: &'a Serializers) -> TaskResult<Arguments<'a>> {
+        let read = || {
+            let format = format_of(&self.properties, serializers)?;
+            Ok((format, self.split(format)?))
+        };
+        let (format, body) = read().map_err(|error: Error| TaskError::decode(&error))?;
+        self.refuse_canvas(format, &body)?;
+        Ok(Arguments::new(self.headers.task.as_str(), format, body))
     }
 
-    fn split(&self) -> Result<Body<'_>> {
-        let format = self.format.as_ref();
+    fn split(&self, format: &dyn Serializer) -> Result<Body<'_>> {
         match self.protocol {
             Protocol::One => body_of_protocol_1(format, &self.body),
             // COMPAT: a hybrid message has the headers of protocol 2 and the body of protocol 1.
@@ -123,13 +130,13 @@ impl Request {
     }
 
     /// The arguments as values, for an extended result; `None` if their format does not say what they are.
-    pub(crate) fn values(&self) -> Option<(Value, Value)> {
-        guarded_or(|| self.try_values(), |_| None)
+    pub(crate) fn values(&self, serializers: &Serializers) -> Option<(Value, Value)> {
+        guarded_or(|| self.try_values(serializers), |_| None)
     }
 
-    fn try_values(&self) -> Option<(Value, Value)> {
-        let format = self.format.as_ref();
-        let body = self.split().ok()?;
+    fn try_values(&self, serializers: &Serializers) -> Option<(Value, Value)> {
+        let format = format_of(&self.properties, serializers).ok()?;
+        let body = self.split(format).ok()?;
         let args = body.args.iter().map(|arg| format.decode_value(arg)).collect::<Result<Vec<_>>>().ok()?;
         let mut kwargs = Map::new();
         for (name, data) in &body.kwargs {
@@ -139,11 +146,10 @@ impl Request {
     }
 
     /// What follows the task must not be lost: until a worker carries out canvas, a task that has some is refused.
-    fn refuse_canvas(&self, body: &Body<'_>) -> TaskResult<()> {
+    fn refuse_canvas(&self, format: &dyn Serializer, body: &Body<'_>) -> TaskResult<()> {
         if Body::PLAIN_EMBEDS.contains(&body.embed.as_ref()) {
             return Ok(());
         }
-        let format = self.format.as_ref();
         // Bincode writes the embed as a value, which only `decode_value` reads; JSON and MessagePack read it without a tree.
         let embed: Option<Embed> = match format.from_bytes(&body.embed) {
             Ok(embed) => embed,
@@ -165,6 +171,19 @@ impl Request {
         )
         .into())
     }
+}
+
+/// The format of the body, if it is accepted. Asked for each time, because that is cheap, and to count who uses it is not.
+fn format_of<'a>(properties: &Properties, serializers: &'a Serializers) -> Result<&'a dyn Serializer> {
+    // A content type that is no MIME type was kept aside, and is named in the error.
+    let content_type =
+        properties.content_type.as_deref().or_else(|| properties.extra.get("content_type").and_then(Value::as_str));
+    serializers.for_content_type(content_type).map(AsRef::as_ref)
+}
+
+/// What a reply repeats: the message's own correlation id, else the task's id, as in Celery.
+pub(crate) fn correlation_id(properties: &Properties, id: &TaskId) -> CorrelationId {
+    properties.correlation_id.clone().unwrap_or_else(|| CorrelationId::from(id))
 }
 
 /// Runs code of a registered format on what strangers sent: a panic is an error, and costs no slot.

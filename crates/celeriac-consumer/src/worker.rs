@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::blocking::BlockingPool;
 use crate::config::WorkerConfig;
-use crate::context::Extensions;
+use crate::context::{Environment, Extensions};
 use crate::finish::{Done, Finisher};
 use crate::jobs::{Job, Jobs, Work};
 use crate::prefetch::Gauge;
@@ -73,19 +73,24 @@ impl WorkerBuilder {
         }
         let result_format = Arc::clone(config.serializers.by_name(&config.result_serializer)?);
         let backend = producer.backend().cloned();
+        let shutdown = ShutdownHandle::default();
         let shared = Shared {
             blocking: BlockingPool::new(config.concurrency.get()),
             broker: Arc::clone(producer.broker()),
-            extensions: Arc::new(extensions),
+            environment: Environment {
+                worker: config.name.as_str().into(),
+                producer,
+                extensions: Arc::new(extensions),
+                serializers: config.serializers.clone(),
+                result_format,
+                updates: backend.is_some().then(Arc::default),
+                cancelled: shutdown.cold.clone(),
+            },
             jobs: Jobs::new(),
-            name: config.name.as_str().into(),
-            shutdown: ShutdownHandle::default(),
-            updates: backend.is_some().then(Arc::default),
+            shutdown,
             backend,
             clock,
             config,
-            producer,
-            result_format,
             result_room: Arc::new(Semaphore::new(ROOM)),
             tasks,
             ended: AtomicU64::new(0),
@@ -192,14 +197,14 @@ impl Worker {
             consumer = consume(&shared) => consumer?,
         };
         started.send_replace(true);
-        tracing::info!(name = %shared.name, queues = ?shared.config.queues, concurrency = shared.config.concurrency, "worker started");
+        tracing::info!(name = %shared.config.name, queues = ?shared.config.queues, concurrency = shared.config.concurrency, "worker started");
 
         let (sender, receiver) = mpsc::channel::<Done>(UNSETTLED);
         let store = shared.backend.as_ref().and_then(|backend| backend.store_id());
         let finisher = Finisher {
             atomic: store.is_some() && store == shared.broker.store_id(),
             backend: shared.backend.clone(),
-            failure_format: Arc::clone(&shared.result_format),
+            failure_format: Arc::clone(&shared.environment.result_format),
             cold: shared.shutdown.cold.clone(),
         };
         // Whatever ends this future, tasks that wait for their time go back, and blocking ones are told.
@@ -208,7 +213,7 @@ impl Worker {
         let mut finishing = JoinSet::new();
         finishing.spawn(finisher.run(receiver));
         let mut writing = JoinSet::new();
-        if let (Some(updates), Some(backend)) = (&shared.updates, &shared.backend) {
+        if let (Some(updates), Some(backend)) = (&shared.environment.updates, &shared.backend) {
             writing.spawn(Arc::clone(updates).write(Arc::clone(backend)));
         }
         let mut slots = JoinSet::new();
@@ -224,15 +229,15 @@ impl Worker {
             Some(ended) = finishing.join_next() => (None, Some(ended)),
         };
         if let Some(ended) = &failed {
-            tracing::error!(name = %shared.name, ?ended, "a loop of the worker broke down");
+            tracing::error!(name = %shared.config.name, ?ended, "a loop of the worker broke down");
             shared.shutdown.shutdown_cold();
         }
         // From here on no slot takes anything up.
         let waiting = shared.jobs.close();
-        tracing::info!(name = %shared.name, handed_back = waiting.len(), "worker stops: finishing what runs");
+        tracing::info!(name = %shared.config.name, handed_back = waiting.len(), "worker stops: finishing what runs");
         stop(&shared, consumer, waiting, &mut slots, &mut finishing).await;
         writing.abort_all();
-        tracing::info!(name = %shared.name, tasks = shared.ended.load(Ordering::Relaxed), "worker stopped");
+        tracing::info!(name = %shared.config.name, tasks = shared.ended.load(Ordering::Relaxed), "worker stopped");
         match failed {
             None => Ok(()),
             Some(_) => {
@@ -295,7 +300,7 @@ async fn fetch_once(shared: &Shared, gauge: &mut Gauge, consumer: &mut dyn Consu
     };
     let since = Instant::now();
     shared.in_hand.fetch_add(deliveries.len(), Ordering::Relaxed);
-    shared.jobs.push(deliveries.into_iter().map(|delivery| Job { work: Work::Fresh(Box::new(delivery)), since }));
+    shared.jobs.push(deliveries.into_iter().map(|delivery| Job { work: Work::Fresh(delivery), since }));
     Ok(())
 }
 
@@ -393,10 +398,10 @@ async fn stop(
             shared.shutdown.shutdown_cold();
         }
     }
-    tracing::warn!(name = %shared.name, "worker stops cold: what runs is dropped and handed back");
+    tracing::warn!(name = %shared.config.name, "worker stops cold: what runs is dropped and handed back");
     slots.shutdown().await;
     if tokio::time::timeout(COLD, join(finishing)).await.is_err() {
-        tracing::warn!(name = %shared.name, "tasks that had ended could not be settled in time; they are handed back");
+        tracing::warn!(name = %shared.config.name, "tasks that had ended could not be settled in time; they are handed back");
         finishing.shutdown().await;
     }
 }
