@@ -1,68 +1,56 @@
-//! What the benches share: the task, the runs, and the table.
-#![expect(clippy::print_stdout, reason = "a bench prints its table")]
+//! The speed bench, `cargo xtask bench`: what Celeriac costs on each system, beside the raw operations underneath and beside Python's Celery.
+//!
+//! - [`options`]: what the command line asks for; [`run`] does it.
+//! - [`system`]: the systems, each with its yardstick: `memory`, `sqlite`, `redis`, `rabbit`.
+//! - [`ours`]: Celeriac's side, the same for all systems; [`meter`]: what a run costs; [`pace`]: a steady load.
+//! - [`measure`]: one module for each part: `rates`, `latency` (lone, load), `memory`, `idle`, `allocations`, `growth`.
+//! - [`python`]: Python's Celery; [`child`]: what processes of their own do.
+//! - [`report`]: rows, the table, the JSON and the chart.
+//!
+//! The schedules' benches, `scheduler` and `schedules`, stand alone.
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints, and stops at the first error"
+)]
 
-pub mod runs;
+pub mod child;
+pub mod measure;
+pub mod meter;
+pub mod options;
+pub mod ours;
+pub mod pace;
+pub mod python;
+pub mod report;
+pub mod run;
+pub mod system;
 
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-/// One line of the table: Celeriac and its yardstick, run in turns.
-#[derive(Debug)]
-pub struct Line {
-    /// What is measured.
-    pub name: String,
-    /// What the yardstick does.
-    pub yardstick: &'static str,
-    /// Operations a run.
-    pub operations: usize,
-    ours: Vec<Duration>,
-    raw: Vec<Duration>,
+/// Where things are that only the bench's own build knows.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The program that counts allocations.
+    pub allocations: PathBuf,
+    /// Where cargo builds.
+    pub target: PathBuf,
 }
 
-impl Line {
-    /// A line without runs.
-    #[must_use]
-    pub fn new(name: impl Into<String>, yardstick: &'static str, operations: usize) -> Self {
-        Self { name: name.into(), yardstick, operations, ours: Vec::new(), raw: Vec::new() }
-    }
-
-    /// Adds a pair of runs.
-    pub fn add(&mut self, ours: Duration, raw: Duration) {
-        self.ours.push(ours);
-        self.raw.push(raw);
-    }
-
-    /// Prints medians, and the median of the ratios of each pair.
-    ///
-    /// # Panics
-    /// If there was no run.
-    #[expect(clippy::cast_precision_loss, reason = "rates are rounded anyway")]
-    pub fn print(&self) {
-        let rate = |runs: &[Duration]| self.operations as f64 / median(runs.iter().map(Duration::as_secs_f64));
-        let ratio = median(self.raw.iter().zip(&self.ours).map(|(raw, ours)| raw.as_secs_f64() / ours.as_secs_f64()));
-        println!(
-            "{:<44} {:>11.0}/s   raw {:>11.0}/s   ratio {ratio:>5.2}   ({})",
-            self.name,
-            rate(&self.ours),
-            rate(&self.raw),
-            self.yardstick
-        );
-    }
-}
-
-/// The median.
-///
-/// # Panics
-/// If there is nothing.
+/// A count, as a number to reckon with.
 #[must_use]
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    *values.get(values.len() / 2).expect("at least one run")
+#[expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
+pub fn number(count: usize) -> f64 {
+    count as f64
 }
 
-/// The time that `work` takes.
-pub async fn timed<T>(work: impl Future<Output = T>) -> (Duration, T) {
-    let start = Instant::now();
-    let done = work.await;
-    (start.elapsed(), done)
+/// `count` times `factor`, at least `least`.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts are neither that large nor negative"
+)]
+pub fn scaled(count: usize, factor: f64, least: usize) -> usize {
+    ((number(count) * factor) as usize).max(least)
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks through its streams")]
 
 mod arrows;
+mod bench;
 mod command;
 mod files;
 mod project;
@@ -28,6 +29,7 @@ usage: cargo xtask <command>
   arrows   check who may depend on whom
   tidy     check files and manifests against the house rules
   test     setup, then every check and every test
+  bench    how fast each system is; with names of systems and parts, only those, which `bench help` lists
   help     print this text
 ";
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         ["arrows"] => Project::load().and_then(|project| arrows::run(&project)),
         ["tidy"] => Project::load().and_then(|project| tidy::run(&project)),
         ["test"] => Project::load().and_then(|project| test::run(&project)),
+        ["bench", ref words @ ..] => Project::load().and_then(|project| bench::run(&project, words)),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

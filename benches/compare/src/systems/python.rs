@@ -1,32 +1,18 @@
 //! Python's Celery: prefork with two processes, and results in Redis. Its settings are in `python/app.py`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::ON_RABBIT;
 use crate::system::{Result, Results, System, Urls, Waits};
-
-/// What makes it start sooner and talk less; none of it stores results or runs tasks.
-const WITHOUT: [&str; 3] = ["--without-gossip", "--without-mingle", "--without-heartbeat"];
 
 pub(crate) fn on_redis() -> System {
     System {
         name: "celery",
         version,
         tasks: 20_000,
-        send: |urls, count| {
-            let mut command = python(urls)?;
-            command.args(["app.py", &count.to_string()]);
-            Ok(command)
-        },
-        work: |urls| {
-            let mut command = python(urls)?;
-            command
-                .args(["-m", "celery", "-A", "app", "worker", "-P", "prefork", "-c", "2", "-l", "ERROR"])
-                .args(WITHOUT);
-            command.stdout(std::process::Stdio::null());
-            Ok(command)
-        },
+        send: |urls, count| python(urls, &["send", "add", &count.to_string()]),
+        work: |urls| python(urls, &["work"]),
         results: Results::Keys { prefix: "celery-task-meta-", says: "SUCCESS" },
         waits: Waits::Redis(&[&["LLEN", "celery"], &["HLEN", "unacked"]]),
     }
@@ -36,9 +22,10 @@ pub(crate) fn on_rabbit() -> System {
     System { name: "celery-rabbit", waits: ON_RABBIT, ..on_redis() }
 }
 
-/// Python, beside `app.py`.
-fn python(urls: &Urls) -> Result<Command> {
+/// Python, running `app.py`.
+fn python(urls: &Urls, words: &[&str]) -> Result<Command> {
     let mut command = Command::new(interpreter()?);
+    command.arg("app.py").args(words).stdout(Stdio::null());
     command.env("COMPARE_BROKER_URL", &urls.broker).env("COMPARE_RESULTS_URL", &urls.results);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     // It warns of working as root.
