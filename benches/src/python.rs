@@ -28,13 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The program of Python's side, which the comparison with other task queues has too.
 const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/compare/python/app.py");
 
-/// A Python that has Celery: the one that `BENCH_PYTHON` names, or that of the environment that `cargo xtask setup` makes.
+/// A Python that has Celery, and Celery's version: the one that `BENCH_PYTHON` names, or that of the environment that `cargo xtask setup` makes.
 #[must_use]
-pub fn interpreter(target: &Path) -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("BENCH_PYTHON") {
-        return Some(named.into());
-    }
-    Some(target.join("peers/python/bin/python")).filter(|made| made.is_file())
+pub fn installed(target: &Path) -> Option<(PathBuf, String)> {
+    let named = std::env::var_os("BENCH_PYTHON").map(PathBuf::from);
+    let python = named.unwrap_or_else(|| target.join("peers/python/bin/python"));
+    let output = Command::new(&python).args(["-c", "import celery; print(celery.__version__)"]).output().ok()?;
+    let version = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    Some((python, version.trim().to_owned()))
 }
 
 /// Who sends and works.

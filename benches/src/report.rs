@@ -161,6 +161,8 @@ pub struct Report {
     pub rounds: usize,
     /// Systems' names, versions and yardsticks.
     pub systems: Vec<(&'static str, String, Option<Yardsticks>)>,
+    /// The version of Python's Celery, if it was measured.
+    pub python: Option<String>,
     /// The figures.
     pub rows: Vec<Row>,
     /// What was not measured, and why.

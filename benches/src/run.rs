@@ -8,7 +8,7 @@ use crate::measure::{allocations, growth, idle, latency, peak, rates};
 use crate::options::{Options, Part};
 use crate::python;
 use crate::report::{Report, chart, json};
-use crate::system::{Kind, System};
+use crate::system::System;
 
 /// Measures, prints the table, and writes JSON and chart below `target/bench`.
 ///
@@ -29,6 +29,9 @@ pub async fn run(options: Options, places: Places) -> std::io::Result<()> {
         measure(&mut *system, &options, &places, &mut report).await;
         println!("{}: {:.0} s", kind.name(), started.elapsed().as_secs_f64());
     }
+    if options.has(Part::Python) && report.python.is_none() && options.systems.iter().any(|kind| kind.has_python()) {
+        report.missing.push("Python Celery is not installed: `cargo xtask setup`".to_owned());
+    }
     println!("\n{report}");
     write(&report, &places.target.join("bench"))
 }
@@ -48,17 +51,13 @@ async fn measure(system: &mut dyn System, options: &Options, places: &Places, re
             Part::Peak => peak::measure(system, options).await,
             Part::Idle => idle::measure(system, options).await,
             Part::Allocations => allocations::measure(system, options, &places.allocations).await,
-            // It has no brokers but these.
-            Part::Python if !matches!(system.kind(), Kind::Redis | Kind::Rabbit) => Vec::new(),
-            Part::Python => match python::interpreter(&places.target) {
-                Some(python) => python::measure(system, options, &python).await,
-                None => {
-                    let missing = "Python Celery is not installed: `cargo xtask setup`".to_owned();
-                    if !report.missing.contains(&missing) {
-                        report.missing.push(missing);
-                    }
-                    Vec::new()
+            Part::Python if !system.kind().has_python() => Vec::new(),
+            Part::Python => match python::installed(&places.target) {
+                Some((python, version)) => {
+                    report.python = Some(version);
+                    python::measure(system, options, &python).await
                 }
+                None => Vec::new(),
             },
             Part::Growth => growth::measure(system, options).await,
         };

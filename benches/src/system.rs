@@ -51,6 +51,12 @@ impl Kind {
         }
     }
 
+    /// Whether Python's Celery has it as a broker.
+    #[must_use]
+    pub fn has_python(self) -> bool {
+        matches!(self, Self::Redis | Self::Rabbit)
+    }
+
     /// The one of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

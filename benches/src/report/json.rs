@@ -23,6 +23,7 @@ pub fn of(report: &Report) -> Value {
         "scale": report.scale,
         "rounds": report.rounds,
         "systems": systems,
+        "python_celery": report.python,
         "figures": report.rows.iter().map(figure).collect::<Vec<Value>>(),
         "missing": report.missing,
     })

@@ -7,7 +7,8 @@ use crate::system::Yardsticks;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, {} CPUs, {} rounds", self.date, self.cpus, self.rounds)?;
+        let python = self.python.iter().map(|version| format!(", Python Celery {version}")).collect::<String>();
+        writeln!(f, "{}, {} CPUs, {} rounds{python}", self.date, self.cpus, self.rounds)?;
         #[expect(clippy::float_cmp, reason = "it is 1 unless the command line says otherwise")]
         if self.scale != 1.0 {
             writeln!(f, "ALL COUNTS ARE {} TIMES THE PROPER ONES: good for a try, not for figures", self.scale)?;

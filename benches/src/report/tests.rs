@@ -13,6 +13,7 @@ fn made_up() -> Report {
         cpus: 2,
         scale: 0.5,
         rounds: 3,
+        python: Some("5.7.0".to_owned()),
         systems: vec![
             ("redis", "Redis 7.0 & more".to_owned(), Some(yardsticks)),
             ("sqlite", "SQLite".to_owned(), None),
@@ -61,6 +62,7 @@ fn the_table_has_every_row_and_fits_120_columns() {
     );
     let lone = table.lines().find(|line| line.starts_with("lone: p50")).unwrap();
     assert!(lone.contains("12.3 us") && lone.contains("1000") && lone.ends_with("noted"), "{lone}");
+    assert!(table.contains("3 rounds, Python Celery 5.7.0\n"), "{table}");
     assert!(table.contains("ALL COUNTS ARE 0.5 TIMES") && table.contains("not installed"), "{table}");
     assert!(!table.contains("SQLite"), "a system without figures has no table: {table}");
     assert!(table.lines().all(|line| line.chars().count() <= 120), "{table}");
@@ -70,6 +72,7 @@ fn the_table_has_every_row_and_fits_120_columns() {
 fn the_json_has_every_figure_with_its_unit_and_its_rounds() {
     let json = json::of(&made_up());
     assert_eq!(json["scale"], 0.5);
+    assert_eq!(json["python_celery"], "5.7.0");
     assert_eq!(json["systems"][0]["yardsticks"]["work"], "take");
     let send = &json["figures"][0];
     assert_eq!(send["unit"], "tasks per second");
