@@ -55,7 +55,7 @@ pub fn of(report: &Report) -> String {
         .add(text(
             10.0,
             56.0,
-            "Ratio of Celeriac's figure to the other's; green is better than the other, red is worse.",
+            "Ratio of Celeriac's figure to the other's; green is no worse than the other, red is worse.",
         ));
     for decade in decades.0..=decades.1 {
         let x = place(10_f64.powi(decade), decades);
@@ -78,11 +78,11 @@ pub fn of(report: &Report) -> String {
                 .set("width", (one - end).abs().max(1.0))
                 .set("height", HEIGHT - 4.0)
                 .set("fill", if bar.good { GOOD } else { BAD });
-            chart = chart.add(rectangle).add(text(SCALE.0 - 12.0, y, &bar.name).set("text-anchor", "end")).add(text(
-                SCALE.1 + 12.0,
-                y,
-                &format!("{}   {}", times(Some(bar.ratio)), bar.figure),
-            ));
+            chart = chart
+                .add(rectangle)
+                .add(text(SCALE.0 - 12.0, y, &bar.name).set("text-anchor", "end"))
+                .add(text(SCALE.1 + 12.0, y, &times(Some(bar.ratio))))
+                .add(text(SCALE.1 + 64.0, y, &bar.figure));
         }
         y += HEIGHT * 2.0;
     }
@@ -100,7 +100,7 @@ fn bars(row: &Row) -> impl Iterator<Item = Bar> {
     let bar = |ratio: f64, other: &[f64], name: &str| Bar {
         name: format!("{}: {} / {name}", row.part, row.name),
         ratio,
-        good: (ratio >= 1.0) == row.unit.more_is_better(),
+        good: if row.unit.more_is_better() { ratio >= 1.0 } else { ratio <= 1.0 },
         figure: figure(other, name),
     };
     let raw = row.raw_ratio().map(|ratio| bar(ratio, &row.raw, "raw"));
