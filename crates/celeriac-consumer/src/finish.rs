@@ -7,12 +7,19 @@ use celeriac_backend::ResultBackend;
 use celeriac_broker::{Completion, DeliveryTag, Receipt, Requeue, Unsettled, Verb, settle_all};
 use celeriac_core::{Error, ErrorKind, Map, StoreResult, TaskFailure, TaskState, Timestamp};
 use celeriac_serializer::Serializer;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The most tasks that end as one.
 const BATCH: usize = 2_048;
+
+/// How many batches are under way at once: the store has the next one before it says that the last is done.
+const AT_ONCE: usize = 2;
+/// The fewest tasks that are worth a batch beside another.
+const LEAST: usize = 32;
 
 /// How long a message that cannot be settled is kept before it goes back: it would come again at once, only to end the same way.
 const KEPT: Duration = Duration::from_secs(5);
@@ -64,7 +71,7 @@ impl Done {
     }
 }
 
-/// Finishes tasks as they come: whatever ended while one batch was under way is the next.
+/// Finishes tasks as they come: whatever ended while others were under way is the next batch.
 #[derive(Debug)]
 pub(crate) struct Finisher {
     /// Whether result and acknowledgement can be one transition: broker and backend are the same store.
@@ -78,11 +85,25 @@ pub(crate) struct Finisher {
 impl Finisher {
     /// Works until every sender is gone and everything is finished.
     pub(crate) async fn run(self, mut ended: mpsc::Receiver<Done>) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut under_way = FuturesUnordered::new();
         // When the worker ends, all go back.
         let mut kept = JoinSet::new();
-        while ended.recv_many(&mut batch, BATCH).await > 0 {
-            let refused = self.finish(batch.drain(..)).await;
+        loop {
+            let waiting = ended.len();
+            if under_way.is_empty() || under_way.len() < AT_ONCE && waiting >= LEAST {
+                // Where many have come, half of them: the others follow at once.
+                let limit =
+                    if under_way.is_empty() && waiting >= AT_ONCE * LEAST { waiting.div_ceil(AT_ONCE) } else { BATCH };
+                let mut batch = Vec::with_capacity(waiting.clamp(1, BATCH));
+                if ended.recv_many(&mut batch, limit.min(BATCH)).await == 0 {
+                    return;
+                }
+                under_way.push(self.finish(batch));
+                if ended.len() >= LEAST && under_way.len() < AT_ONCE {
+                    continue;
+                }
+            }
+            let refused = under_way.next().await.unwrap_or_default();
             if !refused.is_empty() {
                 kept.spawn(async move {
                     tokio::time::sleep(KEPT).await;
@@ -94,7 +115,7 @@ impl Finisher {
     }
 
     /// Returns the messages that cannot be settled.
-    async fn finish(&self, batch: impl ExactSizeIterator<Item = Done>) -> Vec<Receipt> {
+    async fn finish(&self, batch: Vec<Done>) -> Vec<Receipt> {
         let mut settle = Vec::with_capacity(batch.len());
         let (mut results, mut settle_after) = (Vec::new(), Vec::new());
         let mut rooms = Vec::new();
@@ -282,5 +303,60 @@ impl<'a> Tries<'a> {
         }
         self.wait = (self.wait * 2).min(Duration::from_secs(5));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use celeriac_broker::{Settle, Settlement};
+    use celeriac_serializer::Json;
+    use tokio::sync::Barrier;
+
+    use super::*;
+
+    /// Settles once so many batches are under way.
+    #[derive(Debug)]
+    struct Together {
+        batches: Barrier,
+        sizes: std::sync::Mutex<Vec<usize>>,
+    }
+
+    #[async_trait]
+    impl Settle for Together {
+        async fn settle(&self, batch: &mut Vec<Settlement>) -> Result<(), Error> {
+            self.sizes.lock().unwrap().push(batch.len());
+            self.batches.wait().await;
+            batch.clear();
+            Ok(())
+        }
+
+        fn abandon(&self, tag: DeliveryTag) {
+            panic!("{tag:?} was not settled");
+        }
+    }
+
+    async fn settled(tasks: u64, at_once: usize) -> Vec<usize> {
+        let store = Arc::new(Together { batches: Barrier::new(at_once), sizes: std::sync::Mutex::default() });
+        let (sender, ended) = mpsc::channel(BATCH);
+        for tag in 0..tasks {
+            let receipt = Receipt::new(DeliveryTag(tag), Arc::<Together>::clone(&store));
+            sender.send(Done::new(Some(receipt), End::Ack)).await.unwrap();
+        }
+        drop(sender);
+        let cold = CancellationToken::new();
+        let finisher = Finisher { atomic: true, backend: None, failure_format: Arc::new(Json), cold };
+        tokio::time::timeout(Duration::from_secs(60), finisher.run(ended)).await.unwrap();
+        std::mem::take(&mut store.sizes.lock().unwrap())
+    }
+
+    #[tokio::test]
+    async fn many_that_end_at_once_are_two_batches_under_way_together() {
+        assert_eq!(settled(100, 2).await, [50, 50]);
+    }
+
+    #[tokio::test]
+    async fn few_that_end_at_once_are_one_batch() {
+        assert_eq!(settled(40, 1).await, [40]);
     }
 }

@@ -11,11 +11,13 @@ const HORIZON: Duration = Duration::from_millis(50);
 /// The rate is taken over at least this long, so that a single batch does not decide it.
 const SAMPLE: Duration = Duration::from_millis(5);
 
-/// Measures the rate at which tasks end.
+/// Measures the rate at which tasks end while there are any: where they come slower than they are worked, more at a time is what helps.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     mode: Prefetch,
     since: Instant,
+    /// The part of the time since then in which there was nothing to do.
+    idle: Duration,
     ended: u64,
     per_second: f64,
     /// How many tasks had ended when some were handed back for having waited too long.
@@ -24,7 +26,12 @@ pub(crate) struct Gauge {
 
 impl Gauge {
     pub(crate) fn new(mode: Prefetch, now: Instant) -> Self {
-        Self { mode, since: now, ended: 0, per_second: 0.0, handed_back: None }
+        Self { mode, since: now, idle: Duration::ZERO, ended: 0, per_second: 0.0, handed_back: None }
+    }
+
+    /// Notes that there was nothing to do from one instant to another.
+    pub(crate) fn idled(&mut self, from: Instant, to: Instant) {
+        self.idle += to.saturating_duration_since(from.max(self.since));
     }
 
     /// Notes that tasks were handed back for having waited too long: until another has ended, more would only wait again, and be taken from
@@ -49,12 +56,12 @@ impl Gauge {
             Prefetch::Fixed(count) => return count,
             Prefetch::Adaptive(limit) => limit,
         };
-        let passed = now.duration_since(self.since);
+        let passed = now.duration_since(self.since).saturating_sub(self.idle);
         if passed >= SAMPLE {
             let latest = ended.saturating_sub(self.ended) as f64 / passed.as_secs_f64();
             // Falls at once and rises by halves: a queue that turns slow must not be hoarded.
             self.per_second = if latest < self.per_second { latest } else { (self.per_second + latest) / 2.0 };
-            (self.since, self.ended) = (now, ended);
+            (self.since, self.idle, self.ended) = (now, Duration::ZERO, ended);
         }
         ((self.per_second * HORIZON.as_secs_f64()) as usize).min(limit)
     }
@@ -74,6 +81,19 @@ mod tests {
         assert_eq!(gauge.prefetch(1_002, second(2)), 25);
         assert_eq!(gauge.prefetch(1_000_000, second(3)), 1_000);
         assert_eq!(gauge.prefetch(1_000_001, second(4)), 0);
+    }
+
+    #[tokio::test]
+    async fn tasks_that_come_slower_than_they_are_worked_are_as_fast_as_before() {
+        let start = Instant::now();
+        let mut gauge = Gauge::new(Prefetch::Adaptive(1_000), start);
+        let later = |millis: u64| start + Duration::from_millis(millis);
+        assert_eq!(gauge.prefetch(1_000, later(100)), 250);
+        gauge.idled(later(50), later(400));
+        assert_eq!(gauge.prefetch(2_000, later(500)), 375, "a thousand in a tenth of a second, as before");
+        gauge.idled(later(501), later(599));
+        assert_eq!(gauge.prefetch(2_000, later(600)), 375, "too short a time to tell");
+        assert_eq!(gauge.prefetch(2_001, later(700)), 0);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use celeriac_backend::ResultBackend;
@@ -51,6 +52,10 @@ pub(crate) struct Shared {
     pub(crate) ended: AtomicU64,
     /// How many tasks were fetched and have not ended.
     pub(crate) in_hand: AtomicUsize,
+    /// When the worker was made.
+    pub(crate) started: Instant,
+    /// When `in_hand` fell to 0 the last time, in nanoseconds from then.
+    pub(crate) idle_since: AtomicU64,
     /// How many tasks with a later ETA are held in memory.
     pub(crate) held: AtomicUsize,
     /// Told when `in_hand` falls to `low_water`, or `held` falls.
@@ -64,9 +69,19 @@ impl Shared {
     pub(crate) fn out_of_hand(&self, count: usize) {
         // ORDERING: sequentially consistent with `low_water` in `room`: either this sees the mark, or that sees the count.
         let left = self.in_hand.fetch_sub(count, Ordering::SeqCst).saturating_sub(count);
+        if left == 0 {
+            let passed = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.idle_since.store(passed, Ordering::Relaxed);
+        }
         if left <= self.low_water.load(Ordering::SeqCst) {
             self.room.notify_one();
         }
+    }
+
+    /// Since when there has been nothing in hand, if there is nothing.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let since = || self.started + Duration::from_nanos(self.idle_since.load(Ordering::Relaxed));
+        (self.in_hand.load(Ordering::Relaxed) == 0).then(since)
     }
 
     /// Takes jobs until there are no more.

@@ -95,6 +95,8 @@ impl WorkerBuilder {
             tasks,
             ended: AtomicU64::new(0),
             in_hand: AtomicUsize::new(0),
+            started: Instant::now(),
+            idle_since: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             room: Notify::new(),
             low_water: AtomicUsize::new(0),
@@ -299,6 +301,9 @@ async fn fetch_once(shared: &Shared, gauge: &mut Gauge, consumer: &mut dyn Consu
         }
     };
     let since = Instant::now();
+    if let Some(idle) = shared.idle_since() {
+        gauge.idled(idle, since);
+    }
     shared.in_hand.fetch_add(deliveries.len(), Ordering::Relaxed);
     shared.jobs.push(deliveries.into_iter().map(|delivery| Job { work: Work::Fresh(delivery), since }));
     Ok(())
@@ -307,7 +312,9 @@ async fn fetch_once(shared: &Shared, gauge: &mut Gauge, consumer: &mut dyn Consu
 /// Waits until there is room for more tasks, and tells for how many.
 async fn room(shared: &Shared, gauge: &mut Gauge) -> NonZeroUsize {
     loop {
-        let prefetch = gauge.prefetch(shared.ended.load(Ordering::Relaxed), Instant::now());
+        // Once there is nothing to do, the time does not count.
+        let until = shared.idle_since().unwrap_or_else(Instant::now);
+        let prefetch = gauge.prefetch(shared.ended.load(Ordering::Relaxed), until);
         let target = shared.config.concurrency.get().saturating_add(prefetch);
         shared.low_water.store(target - prefetch / 2 - 1, Ordering::SeqCst);
         let free = target.saturating_sub(shared.in_hand.load(Ordering::SeqCst));
