@@ -55,6 +55,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// A first delivery of `message` from `queue`, published straight to it. For those who write brokers.
+    #[inline]
     #[must_use]
     pub fn new(message: Message, queue: QueueName, receipt: Receipt) -> Self {
         Self {
@@ -69,6 +70,7 @@ impl Delivery {
     }
 
     /// Sets the exchange and routing key that it was published with.
+    #[inline]
     #[must_use]
     pub fn published_to(mut self, exchange: ExchangeName, routing_key: RoutingKey) -> Self {
         self.exchange = exchange;
@@ -77,6 +79,7 @@ impl Delivery {
     }
 
     /// Sets how many times it has been delivered; more than once marks it redelivered.
+    #[inline]
     #[must_use]
     pub fn counted(mut self, deliveries: u32) -> Self {
         self.delivery_count = Some(deliveries);
@@ -85,6 +88,7 @@ impl Delivery {
     }
 
     /// Marks it as one that may have been delivered before.
+    #[inline]
     #[must_use]
     pub fn redelivered(mut self, redelivered: bool) -> Self {
         self.redelivered = redelivered;
@@ -92,6 +96,7 @@ impl Delivery {
     }
 
     /// Splits the receipt off, so that the message can go one way and its settling another.
+    #[inline]
     #[must_use]
     pub fn split(self) -> (Message, Receipt) {
         (self.message, self.receipt)

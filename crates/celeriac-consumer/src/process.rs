@@ -1,6 +1,6 @@
 //! What a slot does with one delivery, from reading it to handing it to the finisher.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -86,12 +86,22 @@ impl Shared {
 
     /// Takes jobs until there are no more.
     pub(crate) async fn slot(self: Arc<Self>, finish: mpsc::Sender<Done>) {
-        let mut own = Own { environment: Arc::new(self.environment.clone()), running: idle() };
+        // Kept from task to task.
+        let (environment, mut running) = (Arc::new(self.environment.clone()), idle());
         while let Some(job) = self.jobs.pop().await {
             // Also when the slot is dropped in the middle of a task.
             let _ended = InHand(&self);
             // A task's own panic is its outcome; any other must not cost the slot. The receipt is dropped, and the message goes back.
-            match AssertUnwindSafe(self.process(job.work, &mut own, &finish)).catch_unwind().await {
+            let begun = catch_unwind(AssertUnwindSafe(|| self.begin(job.work, &environment)));
+            let outcome = match begun {
+                Ok(Ok((ran, receipt))) => {
+                    let process = self.process(ran, receipt, &mut running, &finish);
+                    AssertUnwindSafe(process).catch_unwind().await
+                }
+                Ok(Err(over)) => Ok(over),
+                Err(panic) => Err(panic),
+            };
+            match outcome {
                 Ok(Some(mut done)) => {
                     done.room = self.room_for(done.bytes()).await;
                     if finish.send(done).await.is_err() {
@@ -118,12 +128,14 @@ impl Shared {
         Arc::clone(&self.result_room).acquire_many_owned(units).await.ok()
     }
 
-    async fn process(self: &Arc<Self>, work: Work, own: &mut Own, finish: &mpsc::Sender<Done>) -> Option<Done> {
-        let Own { environment, running } = own;
-        let (ran, receipt) = match self.begin(work, environment) {
-            Ok(begun) => begun,
-            Err(over) => return over,
-        };
+    /// Runs a task, after or before its message is acknowledged.
+    async fn process(
+        &self,
+        ran: Ran<'_>,
+        receipt: Receipt,
+        running: &mut Running,
+        finish: &mpsc::Sender<Done>,
+    ) -> Option<Done> {
         if ran.handler.options.acks_late.unwrap_or(self.config.acks_late) {
             return self.run(&ran, running, Some(receipt)).await;
         }
@@ -431,12 +443,6 @@ impl Drop for Unfinished<'_> {
 struct Ran<'a> {
     context: TaskContext,
     handler: &'a Handler,
-}
-
-/// What a slot keeps from task to task.
-struct Own {
-    environment: Arc<Environment>,
-    running: Running,
 }
 
 /// Counts a job out of hand, however it ends.

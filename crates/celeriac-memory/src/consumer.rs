@@ -134,7 +134,11 @@ impl Consumer for MemoryConsumer {
         let mut ticket = None;
         loop {
             let place = match self.take(limit.get(), ticket)? {
-                Ok(taken) => return Ok(taken.into_iter().filter_map(|one| self.deliver(one)).collect()),
+                Ok(taken) => {
+                    let mut deliveries = Vec::with_capacity(taken.len());
+                    deliveries.extend(taken.into_iter().filter_map(|one| self.deliver(one)));
+                    return Ok(deliveries);
+                }
                 Err(place) => place,
             };
             ticket = Some(place);

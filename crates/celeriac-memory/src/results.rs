@@ -1,6 +1,7 @@
 //! The records of tasks, and who watches them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use celeriac_core::{StoreResult, TaskId, TaskMeta, Timestamp};
@@ -12,12 +13,16 @@ use crate::state::{After, HandleId};
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) meta: Arc<TaskMeta>,
-    expires: Option<Timestamp>,
+    /// Its place in the order of expiry.
+    expires: Option<Expiry>,
 }
+
+/// When a record expires, and which of those that do so then it is.
+type Expiry = (Timestamp, u64);
 
 impl Record {
     fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
+        self.expires.is_some_and(|(expires, _)| expires <= now)
     }
 }
 
@@ -36,7 +41,9 @@ struct Watcher {
 pub(crate) struct Results {
     records: HashMap<TaskId, Record>,
     /// The records that expire, by when.
-    expiry: BTreeSet<(Timestamp, TaskId)>,
+    expiry: BTreeMap<Expiry, TaskId>,
+    /// How many records were stored that expire.
+    mortal: u64,
     watchers: HashMap<TaskId, BTreeMap<u64, Watcher>>,
 }
 
@@ -49,21 +56,39 @@ impl Results {
         let StoreResult { meta, expires, .. } = result;
         self.sweep(now, SWEPT_PER_STORE);
         let id = meta.task_id.clone();
-        if self.get(&id, now).is_some_and(|old| !old.state.may_become(&meta.state)) {
+        let slot = self.records.entry(id.clone());
+        if let Entry::Occupied(old) = &slot
+            && !old.get().is_expired(now)
+            && !old.get().meta.state.may_become(&meta.state)
+        {
             return;
         }
-        let record = Record { meta: Arc::new(meta), expires: expires.map(|expires| now + expires) };
-        for watcher in self.watchers.get_mut(&id).into_iter().flat_map(BTreeMap::values_mut) {
-            if !watcher.done {
-                watcher.pending = Some(record.clone());
-                after.wake(Arc::clone(&watcher.notify));
+        let expires = expires.map(|expires| {
+            self.mortal += 1;
+            (now + expires, self.mortal)
+        });
+        let record = Record { meta: Arc::new(meta), expires };
+        if !self.watchers.is_empty() {
+            for watcher in self.watchers.get_mut(&id).into_iter().flat_map(BTreeMap::values_mut) {
+                if !watcher.done {
+                    watcher.pending = Some(record.clone());
+                    after.wake(Arc::clone(&watcher.notify));
+                }
             }
         }
-        self.forget(&id);
-        if let Some(expires) = record.expires {
-            self.expiry.insert((expires, id.clone()));
+        let old = match slot {
+            Entry::Occupied(mut old) => Some(old.insert(record)),
+            Entry::Vacant(place) => {
+                place.insert(record);
+                None
+            }
+        };
+        if let Some(Record { expires: Some(expires), .. }) = old {
+            self.expiry.remove(&expires);
         }
-        self.records.insert(id, record);
+        if let Some(expires) = expires {
+            self.expiry.insert(expires, id);
+        }
     }
 
     /// The record of `id`, unless it expired.
@@ -73,14 +98,14 @@ impl Results {
 
     pub(crate) fn forget(&mut self, id: &TaskId) {
         if let Some(Record { expires: Some(expires), .. }) = self.records.remove(id) {
-            self.expiry.remove(&(expires, id.clone()));
+            self.expiry.remove(&expires);
         }
     }
 
     /// Deletes up to `limit` records that expired, and tells how many.
     pub(crate) fn sweep(&mut self, now: Timestamp, limit: usize) -> usize {
         let mut swept = 0;
-        while swept < limit && self.expiry.first().is_some_and(|(expires, _)| *expires <= now) {
+        while swept < limit && self.expiry.first_key_value().is_some_and(|((expires, _), _)| *expires <= now) {
             let Some((_, id)) = self.expiry.pop_first() else { break };
             self.records.remove(&id);
             swept += 1;
