@@ -52,11 +52,12 @@ fn of_working(count: i64) -> u64 {
 }
 
 #[test]
-fn a_task_costs_less_than_ten_allocations() {
+fn a_task_costs_little_more_than_five_allocations() {
     // What starting and stopping costs cancels out; the first run also fills what is kept.
     of_working(1_000);
     let (few, many) = (of_working(2_000), of_working(12_000));
     let each = (many - few) as f64 / 10_000.0;
-    assert!(each < 10.0, "{each} allocations a task");
+    // Its context, the list of its arguments, its result, the way that takes, and its record in the store; and a share of what grows there.
+    assert!(each < 5.5, "{each} allocations a task");
     assert!(each > 1.0, "{each} allocations a task: they were not counted");
 }

@@ -75,6 +75,10 @@ mod format {
                 .map_err(|error| malformed(NAME, first.unwrap_or(error)))
         }
 
+        fn is_plain_json(&self, data: &[u8]) -> bool {
+            !is_extended(data)
+        }
+
         fn decode_value(&self, data: &[u8]) -> Result<Value> {
             parse::value(data)
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use celeriac_core::{Error, Result};
+use celeriac_core::{ContentType, Error, Result};
 
 use crate::serializer::Serializer;
 
@@ -26,9 +26,21 @@ const FIND: &str = "find serializer";
 /// ```
 #[derive(Clone, Debug)]
 pub struct Serializers {
-    known: Vec<Arc<dyn Serializer>>,
-    /// Names of the known ones that are accepted.
-    accepted: Vec<String>,
+    known: Vec<Known>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    format: Arc<dyn Serializer>,
+    /// The format's own, kept because it is asked for with every message.
+    content_type: ContentType,
+    accepted: bool,
+}
+
+impl Known {
+    fn new(format: Arc<dyn Serializer>, accepted: bool) -> Self {
+        Self { content_type: format.content_type(), format, accepted }
+    }
 }
 
 impl Default for Serializers {
@@ -41,32 +53,27 @@ impl Serializers {
     /// All formats compiled in, JSON alone accepted.
     #[must_use]
     pub fn new() -> Self {
-        let known: Vec<Arc<dyn Serializer>> = vec![
+        let known = vec![
             #[cfg(feature = "json")]
-            Arc::new(crate::Json),
+            Known::new(Arc::new(crate::Json), true),
             #[cfg(feature = "msgpack")]
-            Arc::new(crate::Msgpack),
+            Known::new(Arc::new(crate::Msgpack), false),
             #[cfg(feature = "bincode")]
-            Arc::new(crate::Bincode),
+            Known::new(Arc::new(crate::Bincode), false),
             #[cfg(feature = "yaml")]
-            Arc::new(crate::Yaml),
+            Known::new(Arc::new(crate::Yaml), false),
         ];
-        Self { known, accepted: vec!["json".to_owned()] }
+        Self { known }
     }
 
     /// Adds a format of the user's own; one of the same name or content type is replaced.
     #[must_use]
     pub fn register(mut self, format: Arc<dyn Serializer>) -> Self {
-        let replaces = |known: &mut Arc<dyn Serializer>| {
-            known.name() == format.name() || known.content_type() == format.content_type()
-        };
-        for replaced in self.known.extract_if(.., replaces) {
-            // What was accepted stays so, by the new name.
-            for name in self.accepted.iter_mut().filter(|name| *name == replaced.name()) {
-                format.name().clone_into(name);
-            }
-        }
-        self.known.push(format);
+        let content_type = format.content_type();
+        let replaces = |known: &mut Known| known.format.name() == format.name() || known.content_type == content_type;
+        // What was accepted stays so.
+        let accepted = self.known.extract_if(.., replaces).fold(false, |accepted, known| accepted | known.accepted);
+        self.known.push(Known { format, content_type, accepted });
         self
     }
 
@@ -76,7 +83,10 @@ impl Serializers {
     /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming one that is not known, or pickle.
     pub fn accept<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Result<Self> {
         let names = names.into_iter().map(|name| Ok(self.by_name(name.as_ref())?.name().to_owned()));
-        self.accepted = names.collect::<Result<_>>()?;
+        let names = names.collect::<Result<Vec<_>>>()?;
+        for known in &mut self.known {
+            known.accepted = names.iter().any(|name| name == known.format.name());
+        }
         Ok(self)
     }
 
@@ -85,11 +95,11 @@ impl Serializers {
     /// # Errors
     /// [`ErrorKind::Config`](celeriac_core::ErrorKind::Config) naming it and what is known.
     pub fn by_name(&self, name: &str) -> Result<&Arc<dyn Serializer>> {
-        self.lookup(name).ok_or_else(|| {
+        self.lookup(name).map(|known| &known.format).ok_or_else(|| {
             if is_pickle(name) {
                 return Error::config(FIND, PICKLE);
             }
-            let known = self.known.iter().map(|format| format.name());
+            let known = self.known.iter().map(|known| known.format.name());
             Error::config(FIND, format!("serializer `{}` is not known, only {}", short(name), quoted(known)))
         })
     }
@@ -105,7 +115,7 @@ impl Serializers {
             return Err(Error::malformed(FIND, format!("content type is missing; accepted are {}", accepted())));
         };
         match self.lookup(content_type) {
-            Some(format) if self.accepted.iter().any(|name| name == format.name()) => Ok(format),
+            Some(known) if known.accepted => Ok(&known.format),
             _ if is_pickle(content_type) => Err(Error::unsupported(FIND, PICKLE)),
             Some(_) => Err(Error::unsupported(
                 FIND,
@@ -120,17 +130,17 @@ impl Serializers {
 
     /// The formats accepted from outside.
     pub fn accepted(&self) -> impl Iterator<Item = &Arc<dyn Serializer>> {
-        self.known.iter().filter(|format| self.accepted.iter().any(|name| name == format.name()))
+        self.known.iter().filter(|known| known.accepted).map(|known| &known.format)
     }
 
-    fn lookup(&self, name: &str) -> Option<&Arc<dyn Serializer>> {
+    fn lookup(&self, name: &str) -> Option<&Known> {
         // As it nearly always comes.
-        if let Some(format) = self.known.iter().find(|format| format.content_type().as_str() == name) {
-            return Some(format);
+        if let Some(known) = self.known.iter().find(|known| known.content_type == *name) {
+            return Some(known);
         }
         let name = name.split(';').next().unwrap_or(name).trim();
-        self.known.iter().find(|format| {
-            format.name().eq_ignore_ascii_case(name) || format.content_type().as_str().eq_ignore_ascii_case(name)
+        self.known.iter().find(|known| {
+            known.format.name().eq_ignore_ascii_case(name) || known.content_type.eq_ignore_ascii_case(name)
         })
     }
 }
@@ -155,8 +165,6 @@ fn quoted<T: AsRef<str>>(names: impl Iterator<Item = T>) -> String {
 
 #[cfg(all(test, feature = "json"))]
 mod tests {
-    use celeriac_core::ContentType;
-
     use super::*;
     use crate::{ContentEncoding, Json, Visit};
 

@@ -112,6 +112,13 @@ pub trait Serializer: fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::Malformed`](celeriac_core::ErrorKind::Malformed) if the bytes cannot be read or `visit` fails.
     fn decode(&self, data: &[u8], visit: Visit<'_>) -> Result<()>;
 
+    /// Whether `data` is JSON that every reader of JSON reads as this format does: then values are read from it without a detour by
+    /// [`decode`](Self::decode), which is asked only if that fails.
+    fn is_plain_json(&self, data: &[u8]) -> bool {
+        let _ = data;
+        false
+    }
+
     /// Reads one value of any type.
     ///
     /// # Errors
@@ -209,6 +216,12 @@ pub trait SerializerExt: Serializer {
     /// As [`Serializer::decode`].
     #[expect(clippy::wrong_self_convention, reason = "the other half of `to_bytes`")]
     fn from_bytes<T: DeserializeOwned>(&self, data: &[u8]) -> Result<T> {
+        #[cfg(feature = "json")]
+        if self.is_plain_json(data)
+            && let Ok(value) = serde_json::from_slice(data)
+        {
+            return Ok(value);
+        }
         let mut value = None;
         self.decode(data, &mut |source| {
             value = Some(erased_serde::deserialize(source)?);

@@ -201,6 +201,21 @@ async fn an_ignored_result_is_not_stored() {
 }
 
 #[tokio::test]
+async fn an_ignored_result_is_not_even_written() {
+    let bench = Bench::new();
+    let worker = bench.start_with(tasks(), |config| {
+        config.store_errors_even_if_ignored = true;
+        config.max_result_bytes = 100;
+    });
+    let odd = bench.producer.send(signature::<Keys, _>(()).ignore_result(true)).await.unwrap();
+    let long = bench.producer.send(signature::<Big, _>((1_000,)).ignore_result(true)).await.unwrap();
+    let fails = bench.producer.send(signature::<Forgets, _>((true,))).await.unwrap();
+    assert_eq!(bench.ended(fails.id()).await.state, TaskState::Failure);
+    worker.shut_down().await;
+    assert_eq!((bench.meta(odd.id()).await, bench.meta(long.id()).await), (None, None));
+}
+
+#[tokio::test]
 async fn errors_are_stored_even_if_ignored_when_the_worker_is_told_so() {
     let bench = Bench::new();
     let worker = bench.start_with(tasks(), |config| config.store_errors_even_if_ignored = true);
