@@ -3,7 +3,9 @@
 //! A byte for the form's version, then values: a byte for the kind, then the content. Lengths and integers take seven bits
 //! a byte, lowest first; signed ones are zigzagged.
 
-use celeriac_core::{HeaderValue, Headers, Map, Properties, Value};
+use std::borrow::Cow;
+
+use celeriac_core::{DeliveryMode, HeaderValue, Headers, Map, Properties, Value};
 
 /// Older processes cannot read what newer ones write. So whoever changes this or [`NAMES`] also counts up the version of the
 /// tables, at which they stop.
@@ -94,13 +96,17 @@ pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8>
     text("content_encoding", properties.content_encoding.as_deref());
     text("correlation_id", properties.correlation_id.as_deref());
     text("reply_to", properties.reply_to.as_deref());
-    let rest = Properties {
-        delivery_mode: properties.delivery_mode,
-        priority: properties.priority,
-        expiration: properties.expiration,
-        extra: properties.extra.clone(),
-        ..Properties::default()
+    let mut int = |name: &str, int: Option<i64>| {
+        if let Some(int) = int {
+            put_name(&mut out, name);
+            put(&mut out, &Value::Int(int));
+        }
     };
+    int("delivery_mode", properties.delivery_mode.map(i64::from));
+    int("priority", properties.priority.map(|priority| i64::from(priority.0)));
+    // Seldom there.
+    let rest =
+        Properties { expiration: properties.expiration, extra: properties.extra.clone(), ..Properties::default() };
     for (name, value) in &rest.to_map() {
         put_name(&mut out, name);
         put(&mut out, value);
@@ -139,15 +145,58 @@ pub(crate) fn decode_head(bytes: &[u8]) -> (Headers, Properties) {
     }
     let mut headers = Headers::reader();
     let mut id = None;
-    let whole = reader.named(&mut id, |name, value| headers.put(name, value));
-    let mut table = Map::new();
+    let whole = reader.named(&mut id, |name, value| headers.put(name, value.into_value()));
+    let mut properties = Properties::default();
+    let mut rest = Map::new();
     if whole.is_some() {
         // As far as they can be read.
         let _ = reader.named(&mut id, |name, value| {
-            table.insert(name, value);
+            if !put_property(&mut properties, name, &value) {
+                rest.insert(name, value.into_value());
+            }
         });
     }
-    (headers.finish(), Properties::from_map(table))
+    if !rest.is_empty() {
+        let rest = Properties::from_map(rest);
+        properties = Properties {
+            content_type: properties.content_type.or(rest.content_type),
+            content_encoding: properties.content_encoding.or(rest.content_encoding),
+            correlation_id: properties.correlation_id.or(rest.correlation_id),
+            reply_to: properties.reply_to.or(rest.reply_to),
+            delivery_mode: properties.delivery_mode.or(rest.delivery_mode),
+            priority: rest.priority,
+            expiration: rest.expiration,
+            extra: rest.extra,
+        };
+    }
+    (headers.finish(), properties)
+}
+
+/// Takes what most messages have, which then needs no table; `false` if it is anything else.
+fn put_property(properties: &mut Properties, name: &str, value: &Read<'_>) -> bool {
+    match (name, value) {
+        ("content_type", Read::Text(text)) => {
+            properties.content_type = text.parse().ok();
+            properties.content_type.is_some()
+        }
+        ("content_encoding", Read::Text("utf-8")) => {
+            properties.content_encoding = Some(Cow::Borrowed("utf-8"));
+            true
+        }
+        ("correlation_id", Read::Text(text)) => {
+            properties.correlation_id = text.parse().ok();
+            properties.correlation_id.is_some()
+        }
+        ("reply_to", Read::Text(text)) => {
+            properties.reply_to = text.parse().ok();
+            properties.reply_to.is_some()
+        }
+        ("delivery_mode", Read::Value(Value::Int(2))) => {
+            properties.delivery_mode = Some(DeliveryMode::Persistent);
+            true
+        }
+        _ => false,
+    }
 }
 
 pub(crate) fn encode(value: &Value) -> Vec<u8> {
@@ -235,6 +284,21 @@ fn put_count(out: &mut Vec<u8>, mut count: u64) {
     out.push(count.to_le_bytes()[0]);
 }
 
+/// A named value as it was read: text stays where it is.
+enum Read<'a> {
+    Text(&'a str),
+    Value(Value),
+}
+
+impl Read<'_> {
+    fn into_value(self) -> Value {
+        match self {
+            Self::Text(text) => Value::Str(text.to_owned()),
+            Self::Value(value) => value,
+        }
+    }
+}
+
 /// Reads from the front; `None` wherever the bytes are not as they should be.
 struct Reader<'a> {
     rest: &'a [u8],
@@ -286,7 +350,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads named values up to [`END`]. `id` is the text that [`SAME_AS_ID`] stands for, once it is known.
-    fn named(&mut self, id: &mut Option<&'a str>, mut see: impl FnMut(&str, Value)) -> Option<()> {
+    fn named(&mut self, id: &mut Option<&'a str>, mut see: impl FnMut(&str, Read<'a>)) -> Option<()> {
         loop {
             let name = match self.byte()? {
                 END => return Some(()),
@@ -296,16 +360,18 @@ impl<'a> Reader<'a> {
             let value = match self.rest.first()? {
                 &SAME_AS_ID => {
                     self.byte()?;
-                    Value::Str((*id)?.to_owned())
+                    Read::Text((*id)?)
                 }
-                // The header comes before all that may repeat it.
-                6 if name == "id" && id.is_none() => {
+                6 => {
                     self.byte()?;
                     let text = self.text()?;
-                    *id = Some(text);
-                    Value::Str(text.to_owned())
+                    // The header comes before all that may repeat it.
+                    if name == "id" {
+                        id.get_or_insert(text);
+                    }
+                    Read::Text(text)
                 }
-                _ => self.value(0)?,
+                _ => Read::Value(self.value(0)?),
             };
             see(name, value);
         }
@@ -391,12 +457,43 @@ mod tests {
         let mut task = TaskHeaders::new(TaskName::from_static("add"), TaskId::random());
         task.extra.insert("all", everything());
         let headers = Headers::from(task);
-        let properties = Properties {
+        let mut extra = Map::new();
+        extra.insert("all", everything());
+        let rare = Properties {
+            content_encoding: Some("binary".into()),
+            delivery_mode: Some(DeliveryMode::Transient),
             priority: Some(Priority(7)),
             expiration: Some(Duration::from_millis(1500)),
+            extra,
             ..Properties::default()
         };
-        assert_eq!(decode_head(&encode_head(&headers, &properties)), (headers, properties));
+        let usual = Properties {
+            content_type: Some("application/json".parse().unwrap()),
+            content_encoding: Some("utf-8".into()),
+            correlation_id: Some("another".parse().unwrap()),
+            reply_to: Some("answers".parse().unwrap()),
+            delivery_mode: Some(DeliveryMode::Persistent),
+            ..Properties::default()
+        };
+        let both = Properties { content_type: None, expiration: Some(Duration::ZERO), ..usual.clone() };
+        for properties in [rare, usual, both, Properties::default()] {
+            assert_eq!(decode_head(&encode_head(&headers, &properties)), (headers.clone(), properties));
+        }
+    }
+
+    #[test]
+    fn a_property_of_the_wrong_type_is_kept_aside() {
+        let mut bytes = encode_head(&Headers::new(), &Properties::default());
+        bytes.pop();
+        for (name, value) in [("content_type", Value::from("json")), ("delivery_mode", Value::Int(3))] {
+            put_name(&mut bytes, name);
+            put(&mut bytes, &value);
+        }
+        bytes.push(END);
+        let (_, properties) = decode_head(&bytes);
+        assert_eq!((&properties.content_type, properties.delivery_mode), (&None, None));
+        assert_eq!(properties.extra.get("content_type"), Some(&Value::from("json")));
+        assert_eq!(properties.extra.get("delivery_mode"), Some(&Value::Int(3)));
     }
 
     #[test]
