@@ -53,8 +53,12 @@ impl ResultBackend for SqliteBackend {
             return Ok(());
         }
         let weight = records.iter().map(Record::weight).sum();
-        let (job, answer) = Call::new("store", move |txn| records.iter().try_for_each(|record| txn.store(record)));
-        self.inner.call("store", (job.weighing(weight), answer)).await
+        let (job, answer) = Call::new("store", move |txn| {
+            records.iter().try_for_each(|record| txn.store(record))?;
+            // Dropped here, not by the writer.
+            Ok(records)
+        });
+        self.inner.call("store", (job.weighing(weight), answer)).await.map(drop)
     }
 
     async fn fetch(&self, ids: &[TaskId]) -> Result<Vec<Option<TaskMeta>>> {

@@ -73,8 +73,12 @@ impl Broker for SqliteBroker {
             return Ok(());
         }
         let weight = parcels.iter().map(Parcel::weight).sum();
-        let (job, answer) = Call::new("publish", move |txn| parcels.iter().try_for_each(|parcel| txn.publish(parcel)));
-        self.inner.call("publish", (job.weighing(weight), answer)).await
+        let (job, answer) = Call::new("publish", move |txn| {
+            parcels.iter().try_for_each(|parcel| txn.publish(parcel))?;
+            // Dropped here, not by the writer.
+            Ok(parcels)
+        });
+        self.inner.call("publish", (job.weighing(weight), answer)).await.map(drop)
     }
 
     async fn consume(&self, options: ConsumeOptions) -> Result<Box<dyn Consumer>> {

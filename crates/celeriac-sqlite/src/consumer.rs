@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::Buf;
 use celeriac_broker::{Consumer, Delivery, DeliveryTag, Receipt};
 use celeriac_core::{Message, QueueName, Result};
 use tokio::sync::{Notify, oneshot};
@@ -85,8 +85,10 @@ impl SqliteConsumer {
     fn delivery(&self, row: Row) -> Option<Delivery> {
         let settle: Arc<Settler> = Arc::clone(&self.settle);
         let receipt = Receipt::new(DeliveryTag(row.tag.cast_unsigned()), settle);
-        let (headers, properties) = wire::decode_head(&row.head);
-        let message = Message { headers, properties, body: Bytes::from(row.body) };
+        let (headers, properties) = wire::decode_head(row.bytes.get(..row.body_at)?);
+        let mut body = row.bytes;
+        body.advance(row.body_at);
+        let message = Message { headers, properties, body };
         let deliveries = u32::try_from(row.deliveries).unwrap_or(u32::MAX);
         let delivery = Delivery::new(message, self.names.get(row.queue)?.clone(), receipt)
             .counted(deliveries)

@@ -80,7 +80,7 @@ impl Txn<'_> {
     fn insert(&mut self, parcel: &Parcel, queue: Queue, published_to: Option<(&str, &str)>) -> Outcome {
         let (exchange, key) = published_to.unzip();
         let sql = "INSERT INTO message (exchange, routing_key, head, body) VALUES (?1, ?2, ?3, ?4)";
-        let id = self.connection.prepare_cached(sql)?.insert((exchange, key, &parcel.head, &*parcel.body))?;
+        let id = self.statements.get(sql)?.insert((exchange, key, &parcel.head, &*parcel.body))?;
         let due = parcel.due.unwrap_or(self.now);
         let expires = [
             parcel.expires_after.map(|after| self.now.saturating_add(after)),
@@ -102,10 +102,10 @@ impl Txn<'_> {
         if due > self.now {
             let sql =
                 "INSERT INTO delayed (queue, due, message, rank, deliveries, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            self.connection.prepare_cached(sql)?.execute((queue, due, message, rank, deliveries, expires))?;
+            self.statements.get(sql)?.execute((queue, due, message, rank, deliveries, expires))?;
         } else {
             let sql = "INSERT INTO ready (queue, rank, message, deliveries, expires) VALUES (?1, ?2, ?3, ?4, ?5)";
-            self.connection.prepare_cached(sql)?.execute((queue, rank, message, deliveries, expires))?;
+            self.statements.get(sql)?.execute((queue, rank, message, deliveries, expires))?;
         }
         self.effects.ready(queue);
         Ok(())

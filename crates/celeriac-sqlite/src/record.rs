@@ -55,19 +55,28 @@ impl Txn<'_> {
     /// Writes a record, unless the one that is there may not be replaced by it.
     pub(crate) fn store(&mut self, record: &Record) -> Outcome {
         let meta = &record.meta;
-        let sql = "SELECT state FROM result WHERE task = ?1 AND (expires IS NULL OR expires > ?2)";
-        let there: Option<String> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row((meta.task_id.as_str(), self.now), |row| row.get(0))
-            .optional()?;
-        if there.is_some_and(|state| !TaskState::from(state.as_str()).may_become(&meta.state)) {
-            return Ok(());
+        // Most tasks have no record before that of their end.
+        if !self.insert_record(record)? {
+            let sql = "SELECT state FROM result WHERE task = ?1 AND (expires IS NULL OR expires > ?2)";
+            let there: Option<String> =
+                self.statements.get(sql)?.query_row((meta.task_id.as_str(), self.now), |row| row.get(0)).optional()?;
+            if there.is_some_and(|state| !TaskState::from(state.as_str()).may_become(&meta.state)) {
+                return Ok(());
+            }
+            self.statements.get("DELETE FROM result WHERE task = ?1")?.execute([meta.task_id.as_str()])?;
+            self.insert_record(record)?;
         }
-        let sql = "INSERT OR REPLACE INTO result (task, state, content_type, payload, traceback, children, date_done,
+        self.effects.results.push(Arc::clone(meta));
+        Ok(())
+    }
+
+    /// Writes a record unless the task has one; tells whether it was written.
+    fn insert_record(&mut self, record: &Record) -> Outcome<bool> {
+        let meta = &record.meta;
+        let sql = "INSERT INTO result (task, state, content_type, payload, traceback, children, date_done,
                        group_id, parent_id, extended, expires)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-        self.connection.prepare_cached(sql)?.execute((
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (task) DO NOTHING";
+        let count = self.statements.get(sql)?.execute((
             meta.task_id.as_str(),
             meta.state.as_str(),
             meta.result.as_ref().map(|payload| payload.content_type.as_str()),
@@ -80,8 +89,7 @@ impl Txn<'_> {
             &record.extended,
             record.expires_after.map(|after| self.now.saturating_add(after)),
         ))?;
-        self.effects.results.push(Arc::clone(meta));
-        Ok(())
+        Ok(count > 0)
     }
 
     pub(crate) fn forget(&mut self, ids: &[TaskId]) -> Outcome {

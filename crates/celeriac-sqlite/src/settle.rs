@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use celeriac_broker::{DeliveryTag, Requeue, Settle, Settled, Settlement, Verb};
+use celeriac_broker::{DeliveryTag, Requeue, Settle, Settlement, Verb};
 use celeriac_core::{Error, ErrorKind, Result};
 
-use crate::error::{Fault, Outcome};
+use crate::error::{Fault, Outcome, again};
 use crate::handback::{Back, HandBack};
 use crate::publish::{Parcel, Place, handed_back};
 use crate::record::Record;
@@ -78,31 +78,19 @@ impl Settle for Settler {
             .collect();
         let weight = ends.iter().map(|(_, end)| end.as_ref().map_or(1, End::weight)).sum();
         let (job, answer) = Call::new("settle", move |txn| {
-            let mut lost = Vec::new();
-            for (at, (tag, end)) in ends.into_iter().enumerate() {
-                let settled = match end {
-                    Ok(end) => txn.settle(tag, &end)?,
-                    // Passed over if it is not held, whatever it says.
-                    Err(error) if txn.holds(tag)? => Err(error),
-                    Err(_) => Ok(Settled::Lost),
-                };
-                match settled {
-                    Ok(Settled::Done) => {}
-                    Ok(Settled::Lost) => lost.push(tag),
-                    // What came before it is committed; it wrote nothing.
-                    Err(error) => return Ok(Err((at, error))),
-                }
-            }
-            Ok(Ok(lost))
+            let settled = txn.settle(&ends)?;
+            // Dropped here, not by the writer.
+            Ok((settled, ends))
         });
-        match self.inner.call("settle", (job.weighing(weight), answer)).await? {
-            Ok(lost) => {
+        let (Batch { lost, refused }, _) = self.inner.call("settle", (job.weighing(weight), answer)).await?;
+        match refused {
+            None => {
                 // Both are in the order of the batch.
                 let mut lost = lost.into_iter().peekable();
                 batch.retain(|settlement| lost.next_if_eq(&settlement.tag.0.cast_signed()).is_some());
                 Ok(())
             }
-            Err((at, error)) => {
+            Some((at, error)) => {
                 batch.drain(..at);
                 Err(error)
             }
@@ -119,46 +107,68 @@ impl Settle for Settler {
     }
 }
 
+/// What became of a batch of settlements.
+struct Batch {
+    /// Those that were not held any more, in their order.
+    lost: Vec<i64>,
+    /// The first that is refused, by its place in the batch; nothing was done from there on.
+    refused: Option<(usize, Error)>,
+}
+
 impl Txn<'_> {
-    /// The inner error is of a settlement that wrote nothing; the outer one spoils the whole transaction.
-    fn settle(&mut self, tag: i64, end: &End) -> Outcome<Result<Settled>> {
-        if matches!(end, End::Requeue) {
-            let held = self.release(tag)?;
-            return match held {
-                Some(place) => {
-                    self.put_back(Place { rank: handed_back(place.rank), ..place }, self.now)?;
-                    Ok(Ok(Settled::Done))
-                }
-                None => Ok(Ok(Settled::Lost)),
+    /// Settles up to the first that is refused, which is looked for before anything is written. An error spoils the whole transaction.
+    fn settle(&mut self, ends: &[(i64, Result<End>)]) -> Outcome<Batch> {
+        let mut held = self.held(ends.iter().map(|(tag, _)| *tag).collect())?;
+        let mut batch = Batch { lost: Vec::new(), refused: None };
+        let mut settled = Vec::with_capacity(ends.len());
+        for (at, (tag, end)) in ends.iter().enumerate() {
+            let found = held.binary_search_by_key(tag, |(tag, _)| *tag).ok();
+            let Some(place) = found.and_then(|found| held.get_mut(found)?.1.take()) else {
+                // Passed over, whatever it says.
+                batch.lost.push(*tag);
+                continue;
             };
+            match self.check(end)? {
+                Ok(end) => settled.push((*tag, place, end)),
+                Err(error) => {
+                    batch.refused = Some((at, error));
+                    break;
+                }
+            }
         }
+        self.release_all(settled.iter().map(|(tag, ..)| *tag).collect())?;
+        let mut done = Vec::with_capacity(settled.len());
+        for (_, place, end) in settled {
+            match end {
+                End::Requeue => self.put_back(Place { rank: handed_back(place.rank), ..place }, self.now)?,
+                End::Park(until) => self.put_back(Place { deliveries: place.deliveries - 1, ..place }, *until)?,
+                End::Ack | End::Drop => done.push(place.message),
+                End::Complete { result, next } => {
+                    next.iter().try_for_each(|parcel| self.publish(parcel))?;
+                    result.iter().try_for_each(|record| self.store(record))?;
+                    done.push(place.message);
+                }
+            }
+        }
+        self.delete_messages(done)?;
+        Ok(batch)
+    }
+
+    /// Whether this can be carried out: wholly or not at all.
+    fn check<'a>(&mut self, end: &'a Result<End>) -> Outcome<Result<&'a End>> {
+        let end = match end {
+            Ok(end) => end,
+            Err(error) => return Ok(Err(again(error))),
+        };
         if let End::Complete { next, .. } = end {
-            // Looked up before anything is written, for a settlement is carried out wholly or not at all.
             for parcel in next {
                 match self.check_route(parcel) {
                     Ok(()) => {}
-                    Err(Fault::Said(error)) if error.kind() == ErrorKind::NotFound => {
-                        return Ok(if self.holds(tag)? { Err(error) } else { Ok(Settled::Lost) });
-                    }
+                    Err(Fault::Said(error)) if error.kind() == ErrorKind::NotFound => return Ok(Err(error)),
                     Err(fault) => return Err(fault),
                 }
             }
         }
-        let Some(place) = self.release(tag)? else { return Ok(Ok(Settled::Lost)) };
-        match end {
-            End::Park(until) => self.put_back(Place { deliveries: place.deliveries - 1, ..place }, *until),
-            End::Ack | End::Drop | End::Requeue => self.delete_message(place.message),
-            End::Complete { result, next } => {
-                next.iter().try_for_each(|parcel| self.publish(parcel))?;
-                result.iter().try_for_each(|record| self.store(record))?;
-                self.delete_message(place.message)
-            }
-        }?;
-        Ok(Ok(Settled::Done))
-    }
-
-    fn holds(&self, tag: i64) -> Outcome<bool> {
-        let sql = "SELECT 1 FROM held WHERE owner = ?1 AND tag = ?2";
-        Ok(self.connection.prepare_cached(sql)?.exists((self.my_id(), tag))?)
+        Ok(Ok(end))
     }
 }

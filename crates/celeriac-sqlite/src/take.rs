@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, mpsc};
 
+use bytes::{Bytes, BytesMut};
 use celeriac_core::{Error, Result};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::error::Outcome;
@@ -43,8 +44,9 @@ pub(crate) struct Row {
     pub(crate) deliveries: i64,
     pub(crate) handed_back: bool,
     pub(crate) published_to: Option<(String, String)>,
-    pub(crate) head: Vec<u8>,
-    pub(crate) body: Vec<u8>,
+    /// The head, and from `body_at` on the body.
+    pub(crate) bytes: Bytes,
+    pub(crate) body_at: usize,
 }
 
 /// The answer to a [`Take`]. Rows that nobody picks up go back, as if never taken.
@@ -168,8 +170,41 @@ impl Job for Take {
     }
 }
 
+/// Small messages lie side by side in memory, so many bytes at a time. Not many, for all of it stays as long as one of them does.
+const BLOCK: usize = 16 * 1024;
+
+#[derive(Default)]
+struct Block(BytesMut);
+
+impl Block {
+    fn put(&mut self, head: &[u8], body: &[u8]) -> Bytes {
+        let length = head.len() + body.len();
+        let mut alone = BytesMut::new();
+        let room = if length > BLOCK / 8 { &mut alone } else { &mut self.0 };
+        if room.capacity() < length {
+            *room = BytesMut::with_capacity(if length > BLOCK / 8 { length } else { BLOCK });
+        }
+        room.extend_from_slice(head);
+        room.extend_from_slice(body);
+        room.split().freeze()
+    }
+}
+
 /// Rank and number of the last message that was looked at.
 type Last = Option<(i64, i64)>;
+
+/// The first and the last of each row of numbers that follow one another. One statement for such a row takes far less than one for each.
+fn rows_of(mut numbers: Vec<i64>) -> Vec<(i64, i64)> {
+    numbers.sort_unstable();
+    let mut rows: Vec<(i64, i64)> = Vec::new();
+    for number in numbers {
+        match rows.last_mut() {
+            Some((_, last)) if number.abs_diff(*last) <= 1 => *last = number,
+            _ => rows.push((number, number)),
+        }
+    }
+    rows
+}
 
 impl Txn<'_> {
     fn take(&mut self, queue: i64, at: usize, limit: usize, budget: &mut Budget) -> Outcome<Vec<Row>> {
@@ -226,6 +261,7 @@ impl Txn<'_> {
         let mut last = None;
         let mut places = Vec::with_capacity(limit.min(1024));
         let mut expired = Vec::new();
+        let mut block = Block::default();
         while places.len() < limit
             && !budget.is_spent()
             && let Some(row) = cursor.next()?
@@ -235,23 +271,24 @@ impl Txn<'_> {
             last = Some((place.rank, place.message));
             let alive = place.expires.is_none_or(|expires| expires > self.now);
             // A row without its message cannot be delivered at all.
-            let body: Option<Vec<u8>> = if alive { row.get(7)? } else { None };
+            let body = if alive { row.get_ref(7)?.as_blob_or_null().map_err(rusqlite::Error::from)? } else { None };
             let Some(body) = body else {
                 budget.expired -= 1;
                 expired.push(place.message);
                 continue;
             };
             let exchange: Option<String> = row.get(4)?;
+            let head = row.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?;
             let taken = Row {
                 tag: 0,
                 queue: at,
                 deliveries: place.deliveries + 1,
                 handed_back: place.rank == handed_back(place.rank),
                 published_to: exchange.zip(row.get(5)?),
-                head: row.get(6)?,
-                body,
+                body_at: head.len(),
+                bytes: block.put(head, body),
             };
-            budget.bytes = budget.bytes.saturating_sub(taken.head.len() + taken.body.len());
+            budget.bytes = budget.bytes.saturating_sub(taken.bytes.len());
             places.push((place, taken));
         }
         drop(cursor);
@@ -262,33 +299,58 @@ impl Txn<'_> {
     }
 
     pub(crate) fn delete_message(&mut self, message: i64) -> Outcome {
-        self.connection.prepare_cached("DELETE FROM message WHERE id = ?1")?.execute([message])?;
+        self.statements.get("DELETE FROM message WHERE id = ?1")?.execute([message])?;
+        Ok(())
+    }
+
+    /// Deletes messages: those with numbers in a row at once.
+    pub(crate) fn delete_messages(&mut self, messages: Vec<i64>) -> Outcome {
+        for (first, last) in rows_of(messages) {
+            self.statements.get("DELETE FROM message WHERE id BETWEEN ?1 AND ?2")?.execute((first, last))?;
+        }
+        Ok(())
+    }
+
+    /// Those of the deliveries that are held here, by their tags in ascending order.
+    pub(crate) fn held(&mut self, tags: Vec<i64>) -> Outcome<Vec<(i64, Option<Place>)>> {
+        let me = self.my_id();
+        let mut held = Vec::with_capacity(tags.len());
+        let sql = "SELECT tag, message, queue, rank, deliveries, expires FROM held
+                   WHERE owner = ?1 AND tag BETWEEN ?2 AND ?3 ORDER BY tag";
+        for (first, last) in rows_of(tags) {
+            let mut rows = self.statements.get(sql)?.query((me, first, last))?;
+            while let Some(row) = rows.next()? {
+                let place = Place {
+                    message: row.get(1)?,
+                    queue: row.get(2)?,
+                    rank: row.get(3)?,
+                    deliveries: row.get(4)?,
+                    expires: row.get(5)?,
+                };
+                held.push((row.get(0)?, Some(place)));
+            }
+        }
+        Ok(held)
+    }
+
+    /// Ends the holding of deliveries that are held here.
+    pub(crate) fn release_all(&mut self, tags: Vec<i64>) -> Outcome {
+        let me = self.my_id();
+        let sql = "DELETE FROM held WHERE owner = ?1 AND tag BETWEEN ?2 AND ?3";
+        for (first, last) in rows_of(tags) {
+            let count = self.statements.get(sql)?.execute((me, first, last))?;
+            self.effects.held -= i64::try_from(count).unwrap_or(0);
+        }
         Ok(())
     }
 
     /// Ends the holding of a delivery; `None` if it is not held here any more.
     pub(crate) fn release(&mut self, tag: i64) -> Outcome<Option<Place>> {
-        let sql = "SELECT message, queue, rank, deliveries, expires FROM held WHERE owner = ?1 AND tag = ?2";
-        let me = self.my_id();
-        let found = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row((me, tag), |row| {
-                Ok(Place {
-                    message: row.get(0)?,
-                    queue: row.get(1)?,
-                    rank: row.get(2)?,
-                    deliveries: row.get(3)?,
-                    expires: row.get(4)?,
-                })
-            })
-            .optional()?;
-        if found.is_some() {
-            // Two statements are quicker than one that returns what it deletes.
-            self.connection.prepare_cached("DELETE FROM held WHERE owner = ?1 AND tag = ?2")?.execute((me, tag))?;
-            self.effects.held -= 1;
+        let place = self.held(vec![tag])?.pop().and_then(|(_, place)| place);
+        if place.is_some() {
+            self.release_all(vec![tag])?;
         }
-        Ok(found)
+        Ok(place)
     }
 
     /// Lets a released message wait again; drops it if its queue is gone.
@@ -335,5 +397,33 @@ impl Txn<'_> {
             self.effects.held -= i64::try_from(count).unwrap_or(0);
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_follow_one_another_make_a_row() {
+        assert_eq!(rows_of(vec![]), []);
+        assert_eq!(
+            rows_of(vec![5, 3, 4, 4, 9, i64::MAX, i64::MIN, 8]),
+            [(i64::MIN, i64::MIN), (3, 5), (8, 9), (i64::MAX, i64::MAX)]
+        );
+    }
+
+    #[test]
+    fn messages_of_every_size_are_whole_side_by_side() {
+        let mut block = Block::default();
+        let put: Vec<(usize, usize, Bytes)> =
+            [(0, 0), (1, 10), (100, 2000), (100, 20_000), (2048, 0), (2048, 1), (7, 3)]
+                .repeat(20)
+                .into_iter()
+                .map(|(head, body)| (head, body, block.put(&vec![1; head], &vec![2; body])))
+                .collect();
+        for (head, body, bytes) in put {
+            assert_eq!(bytes, [vec![1; head], vec![2; body]].concat());
+        }
     }
 }

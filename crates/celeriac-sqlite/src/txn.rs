@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use celeriac_core::TaskMeta;
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection};
 
 use crate::error::Outcome;
 use crate::news::Mark;
@@ -14,12 +14,38 @@ use crate::topology::Topology;
 /// A write transaction. Jobs work on it one after the other.
 pub(crate) struct Txn<'a> {
     pub(crate) connection: &'a Connection,
+    pub(crate) statements: Statements<'a>,
     pub(crate) topology: &'a mut Topology,
     pub(crate) effects: Effects,
     /// Microseconds since 1970.
     pub(crate) now: i64,
     pub(crate) me: Option<&'a mut Me>,
     pub(crate) shared: &'a Shared,
+}
+
+/// Statements that are run for each message or record, looked up once in a transaction: by the address of their text, for a look into
+/// the connection's own cache takes about as long as many a statement.
+pub(crate) struct Statements<'a> {
+    connection: &'a Connection,
+    open: Vec<(&'static str, CachedStatement<'a>)>,
+}
+
+impl<'a> Statements<'a> {
+    pub(crate) fn new(connection: &'a Connection) -> Self {
+        Self { connection, open: Vec::new() }
+    }
+
+    /// The statement with the text `sql`.
+    pub(crate) fn get(&mut self, sql: &'static str) -> rusqlite::Result<&mut CachedStatement<'a>> {
+        let at = match self.open.iter().position(|(known, _)| std::ptr::eq(*known, sql)) {
+            Some(at) => at,
+            None => {
+                self.open.push((sql, self.connection.prepare_cached(sql)?));
+                self.open.len() - 1
+            }
+        };
+        Ok(&mut self.open[at].1)
+    }
 }
 
 /// This store as an owner of deliveries, a row in the table `owner`.

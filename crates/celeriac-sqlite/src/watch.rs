@@ -72,10 +72,16 @@ impl Watches {
         }
     }
 
-    /// A record was stored, or read.
-    pub(crate) fn offer(&self, record: &Arc<TaskMeta>) {
-        if let Some(sender) = lock(&self.tasks).get(&record.task_id) {
-            put(sender, Ok(Arc::clone(record)));
+    /// Records were stored.
+    pub(crate) fn offer(&self, records: &[Arc<TaskMeta>]) {
+        let tasks = lock(&self.tasks);
+        if tasks.0.is_empty() {
+            return;
+        }
+        for record in records {
+            if let Some(sender) = tasks.get(&record.task_id) {
+                put(sender, Ok(Arc::clone(record)));
+            }
         }
     }
 

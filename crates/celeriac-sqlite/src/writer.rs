@@ -17,7 +17,7 @@ use crate::owner::Owner;
 use crate::schema::{self, Opened};
 use crate::shared::Shared;
 use crate::topology::Topology;
-use crate::txn::{Effects, Txn};
+use crate::txn::{Effects, Statements, Txn};
 use crate::wake::{Peers, Wake, Watching};
 
 /// No commit is put off for more work than this: messages of ordinary size.
@@ -409,16 +409,15 @@ impl Writer {
         // The turn may have been long in coming.
         let now = shared.now();
         let me = owner.as_mut().map(|owner| &mut owner.me);
-        Ok(Txn { connection, topology, effects: Effects::default(), now, me, shared })
+        let statements = Statements::new(connection);
+        Ok(Txn { connection, statements, topology, effects: Effects::default(), now, me, shared })
     }
 
     /// Wakes those here who wait for what was committed; tells whom else to wake.
     fn wake(&mut self, effects: Effects) -> Vec<(i64, Wake)> {
         self.held += effects.held;
         self.shared.ready(&effects.ready);
-        for record in &effects.results {
-            self.shared.watches.offer(record);
-        }
+        self.shared.watches.offer(&effects.results);
         if let Some(mark) = effects.schedule {
             self.shared.news.offer(mark);
         }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use celeriac_broker::{ConsumeOptions, Outgoing};
+use celeriac_broker::{ConsumeOptions, Outgoing, Requeue, Settle, Settlement, Verb};
 use celeriac_core::{Clock, ErrorKind, Message, QueueName, StoreResult, TaskId, TaskMeta, TaskState, Timestamp};
 use celeriac_testkit::{ManualClock, PATIENCE, eventually, soon};
 
@@ -196,4 +196,35 @@ async fn one_taking_drops_only_so_many_expired_messages() {
     assert_eq!(left("delayed"), Ok(5000 - 4096));
     // Some may have been swept meanwhile.
     assert!(left("message").unwrap() <= 10_000 - 4096);
+}
+
+#[tokio::test]
+async fn a_batch_passes_over_just_what_is_not_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory).await;
+    let broker = SqliteBroker::new(Arc::clone(&store.inner));
+    broker.publish((0..5).map(|_| message(1)).collect()).await.unwrap();
+    let mut consumer = broker.consume(ConsumeOptions::new([QueueName::DEFAULT])).await.unwrap();
+    let mut held = Vec::new();
+    while held.len() < 5 {
+        let taken = consumer.recv(NonZeroUsize::new(5 - held.len()).unwrap()).await.unwrap();
+        held.extend(taken.into_iter().map(celeriac_broker::Delivery::into_receipt));
+    }
+    let settlement = |at: usize, verb| Settlement { tag: held.get(at).unwrap().tag(), verb };
+    broker.settler().settle(&mut vec![settlement(1, Verb::Ack)]).await.unwrap();
+    // Out of order, with one that was settled before, one that is settled twice, and without the third.
+    let mut batch = vec![
+        settlement(4, Verb::Ack),
+        settlement(1, Verb::Reject(Requeue::Yes)),
+        settlement(0, Verb::Ack),
+        settlement(4, Verb::Reject(Requeue::Yes)),
+        settlement(3, Verb::Reject(Requeue::Yes)),
+    ];
+    broker.settler().settle(&mut batch).await.unwrap();
+    let lost: Vec<_> = batch.iter().map(|settlement| settlement.tag).collect();
+    assert_eq!(lost, [held.get(1).unwrap().tag(), held.get(4).unwrap().tag()]);
+    assert_eq!(broker.depth(&QueueName::DEFAULT).await.unwrap(), 1, "the one that was handed back");
+    let raw = Connection::open(directory.path().join("jobs.db")).unwrap();
+    let left = |table: &str| raw.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+    assert_eq!((left("held"), left("message")), (Ok(1), Ok(2)), "the third is held as before");
 }
