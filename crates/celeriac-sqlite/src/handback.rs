@@ -61,6 +61,10 @@ impl Job for HandBack {
         false
     }
 
+    fn lasts(&self) -> bool {
+        true
+    }
+
     fn answered(&mut self, _: &Connection, _: i64) -> Outcome<bool> {
         Ok(false)
     }

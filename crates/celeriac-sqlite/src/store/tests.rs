@@ -228,3 +228,92 @@ async fn a_batch_passes_over_just_what_is_not_held() {
     let left = |table: &str| raw.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
     assert_eq!((left("held"), left("message")), (Ok(1), Ok(2)), "the third is held as before");
 }
+
+/// Tells how careful SQLite is while it runs.
+struct Probe {
+    lasts: bool,
+    seen: tokio::sync::mpsc::UnboundedSender<i64>,
+}
+
+impl Job for Probe {
+    fn operation(&self) -> &'static str {
+        "probe"
+    }
+
+    fn wanted(&self) -> bool {
+        true
+    }
+
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn joins(&self) -> bool {
+        false
+    }
+
+    fn lasts(&self) -> bool {
+        self.lasts
+    }
+
+    fn answered(&mut self, _: &Connection, _: i64) -> Outcome<bool> {
+        Ok(false)
+    }
+
+    fn run(&mut self, txn: &mut Txn<'_>) -> Outcome {
+        let synchronous = txn.connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
+        self.seen.send(synchronous).map_err(|_| closed("probe").into())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<()>) {
+        outcome.expect("it only looks");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_the_disk_if_any_of_it_must_survive_a_loss_of_power() {
+    for (durability, careful) in [(Durability::Full, 2), (Durability::Normal, 1)] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path().join("jobs.db")).durability(durability);
+        let store = SqliteStore::open(config).await.unwrap();
+        let (seen, mut told) = tokio::sync::mpsc::unbounded_channel();
+        for (group, expected) in [
+            (vec![true], vec![careful]),
+            (vec![false], vec![1]),
+            (vec![false, false], vec![1, 1]),
+            (vec![true], vec![careful]),
+            (vec![false, true, false], vec![careful; 3]),
+        ] {
+            let (go, wait) = mpsc::channel::<()>();
+            let (begin, begun) = oneshot::channel();
+            let (job, held) = Call::new("wait", move |_| {
+                begin.send(()).map_err(|()| closed("wait"))?;
+                wait.recv().map_err(|_| closed("wait").into())
+            });
+            let orders = store.inner.orders("test").unwrap();
+            orders.send(Order::Job(Box::new(job))).unwrap();
+            begun.await.unwrap();
+            // Held up by a group of its own, so that all of them become another.
+            for lasts in group {
+                orders.send(Order::Job(Box::new(Probe { lasts, seen: seen.clone() }))).unwrap();
+            }
+            go.send(()).unwrap();
+            held.await.unwrap().unwrap();
+            for careful in expected {
+                assert_eq!(told.recv().await, Some(careful));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn taking_does_not_wait_for_the_disk_and_giving_up_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory).await;
+    let shared = Arc::clone(&store.inner.shared);
+    let orders = store.inner.orders("test").unwrap();
+    let (reply, _answer) = oneshot::channel();
+    let (queues, back) = (vec![1], HandBack::new("test", &shared, Vec::new()));
+    let take = Take { queues, start: 0, limit: 1, orders, shared, reply, taken: Vec::new(), next_due: None };
+    assert!(!take.lasts() && back.lasts());
+}
