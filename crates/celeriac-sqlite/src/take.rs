@@ -39,6 +39,7 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) tag: i64,
+    message: i64,
     /// Its place in the list of queues it was taken from.
     pub(crate) queue: usize,
     pub(crate) deliveries: i64,
@@ -214,24 +215,28 @@ fn rows_of(mut numbers: Vec<i64>) -> Vec<(i64, i64)> {
 impl Txn<'_> {
     fn take(&mut self, queue: i64, at: usize, limit: usize, budget: &mut Budget) -> Outcome<Vec<Row>> {
         self.ripen(queue)?;
-        let (places, last) = self.look(queue, at, limit, budget)?;
+        let (mut rows, last) = self.look(queue, at, limit, budget)?;
         let Some((rank, message)) = last else { return Ok(Vec::new()) };
+        let numbers = || rows.iter().map(|row| row.message);
+        if let (Some(first), Some(last)) = (numbers().min(), numbers().max()) {
+            let Some(me) = self.me.as_deref_mut() else {
+                return Err(Error::unexpected("receive", "no owner").into());
+            };
+            // Tags are as far apart as the messages' numbers, so that one statement can give them all.
+            let distance = me.next_tag.saturating_sub(first);
+            me.next_tag = last.saturating_add(distance).saturating_add(1);
+            let sql = "INSERT INTO held (owner, tag, message, queue, rank, deliveries, expires)
+                       SELECT ?1, message + ?2, message, queue, rank, deliveries + 1, expires FROM ready
+                       WHERE queue = ?3 AND (rank, message) <= (?4, ?5)";
+            let count = self.connection.prepare_cached(sql)?.execute((me.id, distance, queue, rank, message))?;
+            if count != rows.len() {
+                return Err(Error::unexpected("receive", "what is ready changed while it was taken").into());
+            }
+            rows.iter_mut().for_each(|row| row.tag = row.message.saturating_add(distance));
+            self.effects.held += i64::try_from(count).unwrap_or(0);
+        }
         let sql = "DELETE FROM ready WHERE queue = ?1 AND (rank, message) <= (?2, ?3)";
         self.connection.prepare_cached(sql)?.execute((queue, rank, message))?;
-        let Some(me) = self.me.as_deref_mut() else {
-            return Err(Error::unexpected("receive", "no owner").into());
-        };
-        let sql = "INSERT INTO held (owner, tag, message, queue, rank, deliveries, expires)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        let mut hold = self.connection.prepare_cached(sql)?;
-        let mut rows = Vec::with_capacity(places.len());
-        for (place, mut row) in places {
-            row.tag = me.next_tag;
-            me.next_tag += 1;
-            hold.execute((me.id, row.tag, place.message, queue, place.rank, row.deliveries, place.expires))?;
-            self.effects.held += 1;
-            rows.push(row);
-        }
         Ok(rows)
     }
 
@@ -257,29 +262,29 @@ impl Txn<'_> {
     }
 
     /// Reads from the front of `ready`, and drops the messages that have expired. Tells also how far it went.
-    fn look(&mut self, queue: i64, at: usize, limit: usize, budget: &mut Budget) -> Outcome<(Vec<(Place, Row)>, Last)> {
+    fn look(&mut self, queue: i64, at: usize, limit: usize, budget: &mut Budget) -> Outcome<(Vec<Row>, Last)> {
         let sql = "SELECT r.rank, r.message, r.deliveries, r.expires, m.exchange, m.routing_key, m.head, m.body
                    FROM ready r LEFT JOIN message m ON m.id = r.message
                    WHERE r.queue = ?1 ORDER BY r.rank, r.message";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut cursor = statement.query([queue])?;
         let mut last = None;
-        let mut places = Vec::with_capacity(limit.min(1024));
+        let mut rows = Vec::with_capacity(limit.min(1024));
         let mut expired = Vec::new();
         let mut block = Block::default();
-        while places.len() < limit
+        while rows.len() < limit
             && !budget.is_spent()
             && let Some(row) = cursor.next()?
         {
-            let place =
-                Place { queue, rank: row.get(0)?, message: row.get(1)?, deliveries: row.get(2)?, expires: row.get(3)? };
-            last = Some((place.rank, place.message));
-            let alive = place.expires.is_none_or(|expires| expires > self.now);
+            let (rank, message, deliveries): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            last = Some((rank, message));
+            let expires: Option<i64> = row.get(3)?;
+            let alive = expires.is_none_or(|expires| expires > self.now);
             // A row without its message cannot be delivered at all.
             let body = if alive { row.get_ref(7)?.as_blob_or_null().map_err(rusqlite::Error::from)? } else { None };
             let Some(body) = body else {
                 budget.expired -= 1;
-                expired.push(place.message);
+                expired.push((rank, message));
                 continue;
             };
             let exchange: Option<String> = row.get(4)?;
@@ -287,20 +292,23 @@ impl Txn<'_> {
             let taken = Row {
                 tag: 0,
                 queue: at,
-                deliveries: place.deliveries + 1,
-                handed_back: place.rank == handed_back(place.rank),
+                message,
+                deliveries: deliveries + 1,
+                handed_back: rank == handed_back(rank),
                 published_to: exchange.zip(row.get(5)?),
                 body_at: head.len(),
                 bytes: block.put(head, body),
             };
             budget.bytes = budget.bytes.saturating_sub(taken.bytes.len());
-            places.push((place, taken));
+            rows.push(taken);
         }
         drop(cursor);
-        for message in expired {
+        for (rank, message) in expired {
+            let sql = "DELETE FROM ready WHERE queue = ?1 AND rank = ?2 AND message = ?3";
+            self.statements.get(sql)?.execute((queue, rank, message))?;
             self.delete_message(message)?;
         }
-        Ok((places, last))
+        Ok((rows, last))
     }
 
     pub(crate) fn delete_message(&mut self, message: i64) -> Outcome {
