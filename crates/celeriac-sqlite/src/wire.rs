@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use celeriac_core::{DeliveryMode, HeaderValue, Headers, Map, Properties, Value};
+use celeriac_core::{DeliveryMode, HeaderValue, Headers, Map, Priority, Properties, Value};
 
 /// Older processes cannot read what newer ones write. So whoever changes this or [`NAMES`] also counts up the version of the
 /// tables, at which they stop.
@@ -50,6 +50,7 @@ const SAME_AS_ID: u8 = 16;
 /// Headers, then properties: each a list of named values that ends with [`END`]. What a task leaves out is left out.
 pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
+    let mut names = Names::default();
     out.push(VERSION);
     let own_id = headers.task().map(|task| task.id.as_str());
     // The reader knows the id once it has read that header, and not before.
@@ -65,7 +66,7 @@ pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8>
         if plain && left_out {
             return;
         }
-        put_name(&mut out, name);
+        names.put(&mut out, name);
         match value {
             HeaderValue::Null => out.push(0),
             HeaderValue::Bool(bool) => put(&mut out, &Value::Bool(bool)),
@@ -88,7 +89,7 @@ pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8>
     out.push(END);
     let mut text = |name: &str, text: Option<&str>| {
         if let Some(text) = text {
-            put_name(&mut out, name);
+            names.put(&mut out, name);
             put_text(&mut out, text, id);
         }
     };
@@ -98,18 +99,19 @@ pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8>
     text("reply_to", properties.reply_to.as_deref());
     let mut int = |name: &str, int: Option<i64>| {
         if let Some(int) = int {
-            put_name(&mut out, name);
+            names.put(&mut out, name);
             put(&mut out, &Value::Int(int));
         }
     };
     int("delivery_mode", properties.delivery_mode.map(i64::from));
     int("priority", properties.priority.map(|priority| i64::from(priority.0)));
-    // Seldom there.
-    let rest =
-        Properties { expiration: properties.expiration, extra: properties.extra.clone(), ..Properties::default() };
-    for (name, value) in &rest.to_map() {
-        put_name(&mut out, name);
-        put(&mut out, value);
+    if properties.expiration.is_some() || !properties.extra.is_empty() {
+        let rest =
+            Properties { expiration: properties.expiration, extra: properties.extra.clone(), ..Properties::default() };
+        for (name, value) in &rest.to_map() {
+            names.put(&mut out, name);
+            put(&mut out, value);
+        }
     }
     out.push(END);
     out
@@ -118,12 +120,26 @@ pub(crate) fn encode_head(headers: &Headers, properties: &Properties) -> Vec<u8>
 /// Ends a list of named values.
 const END: u8 = 0xff;
 
-fn put_name(out: &mut Vec<u8>, name: &str) {
-    match NAMES.iter().position(|known| *known == name).and_then(|at| u8::try_from(at + 1).ok()) {
-        Some(number) => out.push(number),
-        None => {
-            out.push(0);
-            put_bytes(out, name.as_bytes());
+/// Writes names: most come in the order of [`NAMES`], and so each is looked for from where the last one was.
+#[derive(Default)]
+struct Names {
+    last: usize,
+}
+
+impl Names {
+    fn put(&mut self, out: &mut Vec<u8>, name: &str) {
+        let (before, after) = NAMES.split_at(self.last);
+        let found = after.iter().chain(before).position(|known| *known == name);
+        let found = found.map(|steps| (self.last + steps) % NAMES.len());
+        match found.and_then(|at| u8::try_from(at + 1).ok().map(|number| (at, number))) {
+            Some((at, number)) => {
+                self.last = at;
+                out.push(number);
+            }
+            None => {
+                out.push(0);
+                put_bytes(out, name.as_bytes());
+            }
         }
     }
 }
@@ -164,7 +180,7 @@ pub(crate) fn decode_head(bytes: &[u8]) -> (Headers, Properties) {
             correlation_id: properties.correlation_id.or(rest.correlation_id),
             reply_to: properties.reply_to.or(rest.reply_to),
             delivery_mode: properties.delivery_mode.or(rest.delivery_mode),
-            priority: rest.priority,
+            priority: properties.priority.or(rest.priority),
             expiration: rest.expiration,
             extra: rest.extra,
         };
@@ -194,6 +210,10 @@ fn put_property(properties: &mut Properties, name: &str, value: &Read<'_>) -> bo
         ("delivery_mode", Read::Value(Value::Int(2))) => {
             properties.delivery_mode = Some(DeliveryMode::Persistent);
             true
+        }
+        ("priority", Read::Value(Value::Int(level))) => {
+            properties.priority = u8::try_from(*level).ok().map(Priority);
+            properties.priority.is_some()
         }
         _ => false,
     }
@@ -428,7 +448,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use std::time::Duration;
 
-    use celeriac_core::{Priority, TaskHeaders, TaskId, TaskName};
+    use celeriac_core::{TaskHeaders, TaskId, TaskName};
 
     use super::*;
 
@@ -486,7 +506,7 @@ mod tests {
         let mut bytes = encode_head(&Headers::new(), &Properties::default());
         bytes.pop();
         for (name, value) in [("content_type", Value::from("json")), ("delivery_mode", Value::Int(3))] {
-            put_name(&mut bytes, name);
+            Names::default().put(&mut bytes, name);
             put(&mut bytes, &value);
         }
         bytes.push(END);
