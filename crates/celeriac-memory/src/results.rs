@@ -1,10 +1,11 @@
 //! The records of tasks, and who watches them.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use celeriac_core::{StoreResult, TaskId, TaskMeta, Timestamp};
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 use tokio::sync::Notify;
 
 use crate::state::{After, HandleId};
@@ -39,7 +40,8 @@ struct Watcher {
 
 #[derive(Debug, Default)]
 pub(crate) struct Results {
-    records: HashMap<TaskId, Record>,
+    /// Keeps hashes: to grow it must not read the ids of all records again, which are long out of the processor's cache.
+    records: IndexMap<TaskId, Record>,
     /// The records that expire, by when.
     expiry: BTreeMap<Expiry, TaskId>,
     /// How many records were stored that expire.
@@ -97,7 +99,7 @@ impl Results {
     }
 
     pub(crate) fn forget(&mut self, id: &TaskId) {
-        if let Some(Record { expires: Some(expires), .. }) = self.records.remove(id) {
+        if let Some(Record { expires: Some(expires), .. }) = self.records.swap_remove(id) {
             self.expiry.remove(&expires);
         }
     }
@@ -107,7 +109,7 @@ impl Results {
         let mut swept = 0;
         while swept < limit && self.expiry.first_key_value().is_some_and(|((expires, _), _)| *expires <= now) {
             let Some((_, id)) = self.expiry.pop_first() else { break };
-            self.records.remove(&id);
+            self.records.swap_remove(&id);
             swept += 1;
         }
         swept
