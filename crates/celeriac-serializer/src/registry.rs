@@ -69,11 +69,12 @@ impl Serializers {
     /// Adds a format of the user's own; one of the same name or content type is replaced.
     #[must_use]
     pub fn register(mut self, format: Arc<dyn Serializer>) -> Self {
-        let content_type = format.content_type();
-        let replaces = |known: &mut Known| known.format.name() == format.name() || known.content_type == content_type;
+        let mut new = Known::new(format, false);
+        let replaces =
+            |known: &mut Known| known.format.name() == new.format.name() || known.content_type == new.content_type;
         // What was accepted stays so.
-        let accepted = self.known.extract_if(.., replaces).fold(false, |accepted, known| accepted | known.accepted);
-        self.known.push(Known { format, content_type, accepted });
+        new.accepted = self.known.extract_if(.., replaces).fold(false, |accepted, known| accepted | known.accepted);
+        self.known.push(new);
         self
     }
 
