@@ -10,6 +10,10 @@ use crate::config::Prefetch;
 const HORIZON: Duration = Duration::from_millis(50);
 /// The rate is taken over at least this long, so that a single batch does not decide it.
 const SAMPLE: Duration = Duration::from_millis(5);
+/// The shortest time that tasks are taken to have needed.
+const SHORTEST: Duration = Duration::from_micros(10);
+/// So many times as many as ended since the last sample are fetched ahead at most: a few light tasks now and then say little of the many that may come.
+const GROWTH: u64 = 4;
 
 /// Measures the rate at which tasks end while there are any: where they come slower than they are worked, more at a time is what helps.
 #[derive(Debug)]
@@ -20,13 +24,15 @@ pub(crate) struct Gauge {
     idle: Duration,
     ended: u64,
     per_second: f64,
+    /// What has been worked lately bounds what is fetched ahead.
+    most: u64,
     /// How many tasks had ended when some were handed back for having waited too long.
     handed_back: Option<u64>,
 }
 
 impl Gauge {
     pub(crate) fn new(mode: Prefetch, now: Instant) -> Self {
-        Self { mode, since: now, idle: Duration::ZERO, ended: 0, per_second: 0.0, handed_back: None }
+        Self { mode, since: now, idle: Duration::ZERO, ended: 0, per_second: 0.0, most: 0, handed_back: None }
     }
 
     /// Notes that there was nothing to do from one instant to another.
@@ -56,14 +62,17 @@ impl Gauge {
             Prefetch::Fixed(count) => return count,
             Prefetch::Adaptive(limit) => limit,
         };
-        let passed = now.duration_since(self.since).saturating_sub(self.idle);
-        if passed >= SAMPLE {
-            let latest = ended.saturating_sub(self.ended) as f64 / passed.as_secs_f64();
+        let passed = now.duration_since(self.since);
+        let (count, busy) = (ended.saturating_sub(self.ended), passed.saturating_sub(self.idle).max(SHORTEST));
+        // What has only just begun tells nothing yet.
+        if passed >= SAMPLE && (count > 0 || busy >= SAMPLE) {
+            let latest = count as f64 / busy.as_secs_f64();
             // Falls at once and rises by halves: a queue that turns slow must not be hoarded.
             self.per_second = if latest < self.per_second { latest } else { (self.per_second + latest) / 2.0 };
+            self.most = GROWTH * count;
             (self.since, self.idle, self.ended) = (now, Duration::ZERO, ended);
         }
-        ((self.per_second * HORIZON.as_secs_f64()) as usize).min(limit)
+        ((self.per_second * HORIZON.as_secs_f64()).min(self.most as f64) as usize).min(limit)
     }
 }
 
@@ -94,6 +103,17 @@ mod tests {
         gauge.idled(later(501), later(599));
         assert_eq!(gauge.prefetch(2_000, later(600)), 375, "too short a time to tell");
         assert_eq!(gauge.prefetch(2_001, later(700)), 0);
+    }
+
+    #[tokio::test]
+    async fn a_few_light_tasks_now_and_then_are_no_reason_to_fetch_many() {
+        let start = Instant::now();
+        let mut gauge = Gauge::new(Prefetch::Adaptive(1_000), start);
+        for second in 1..10 {
+            let now = start + Duration::from_secs(second);
+            gauge.idled(now - Duration::from_millis(999), now);
+            assert!(gauge.prefetch(second, now) <= 4);
+        }
     }
 
     #[tokio::test]

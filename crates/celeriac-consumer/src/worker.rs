@@ -318,8 +318,11 @@ async fn room(shared: &Shared, gauge: &mut Gauge) -> NonZeroUsize {
         let target = shared.config.concurrency.get().saturating_add(prefetch);
         shared.low_water.store(target - prefetch / 2 - 1, Ordering::SeqCst);
         let free = target.saturating_sub(shared.in_hand.load(Ordering::SeqCst));
-        // Whatever is fetched may turn out to have a later ETA.
-        let holdable = shared.config.eta_limit.saturating_sub(shared.held.load(Ordering::Relaxed));
+        // Whatever is fetched may turn out to have a later ETA, and to be held here if the broker does not keep it.
+        let holdable = match shared.broker.capabilities().delay {
+            true => usize::MAX,
+            false => shared.config.eta_limit.saturating_sub(shared.held.load(Ordering::Relaxed)),
+        };
         // Half the prefetch at a time: large batches, and slots that never run dry meanwhile.
         if free > prefetch / 2
             && let Some(limit) = NonZeroUsize::new(free.min(holdable))

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use celeriac_broker::{Consumer, Delivery, DeliveryTag, Receipt, Settle};
 use celeriac_core::{ExchangeName, QueueName, Result, RoutingKey};
 use deadpool_redis::redis::{self, Value};
+use futures_util::future::join_all;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
@@ -27,9 +28,14 @@ use crate::wire::json;
 
 const RECEIVE: &str = "receive";
 
-/// The most messages, and about the most bytes, that are taken by one call: the server serves nobody else meanwhile.
-const MOST: usize = 1_000;
+/// The most messages, and about the most bytes, that are taken by one call: the server serves nobody else meanwhile. Many more at once would also
+/// not fit into the caches of either side, which costs more than the calls.
+const MOST: usize = 256;
 const MOST_BYTES: usize = 4 << 20;
+/// The most calls at a time: while one answer is read, the server works on the next.
+const CALLS: usize = 2;
+/// The fewest messages that are worth a call beside another.
+const LEAST: usize = 64;
 /// A message is looked for at least this often, for the case that the server forgot to tell.
 const SAFETY: Duration = Duration::from_secs(30);
 /// How long to wait for the server's promise to tell of changes, before looking for messages again without it.
@@ -51,6 +57,8 @@ pub(crate) struct RedisConsumer {
     misses: u32,
     /// Whether there is something, most likely: then it is taken, and nothing asked before.
     likely: bool,
+    /// Whether there is a lot, most likely.
+    plenty: bool,
     /// When the next parked message is due, as far as is known.
     due: Option<Instant>,
     /// Whether a list could not be read.
@@ -106,10 +114,38 @@ impl Drop for Waiting<'_> {
 /// What came of one call.
 struct Taken {
     deliveries: Vec<Delivery>,
+    /// The number of the first, if anything came.
+    first: u64,
+    /// Whether as many came as were asked for.
+    full: bool,
     /// When the next is due; `None` if nothing is parked.
     due: Option<Instant>,
     /// What is wrong with a list.
     wrong: Vec<String>,
+}
+
+impl Taken {
+    /// What came of several calls. What went wrong with one goes wrong with the next, if it does not pass: nothing that came is dropped for it.
+    fn all(calls: Vec<Result<Self>>) -> Result<Self> {
+        let mut failed = None;
+        let mut all: Vec<Self> = Vec::with_capacity(calls.len());
+        for call in calls {
+            match call {
+                Ok(taken) => all.push(taken),
+                Err(error) => failed = Some(error),
+            }
+        }
+        // A call that had to be made again may have been carried out behind the others.
+        all.sort_by_key(|taken| taken.first);
+        let whole = all.into_iter().reduce(|mut whole, mut other| {
+            whole.deliveries.append(&mut other.deliveries);
+            whole.full &= other.full;
+            whole.due = whole.due.into_iter().chain(other.due).min();
+            whole.wrong.extend(other.wrong);
+            whole
+        });
+        whole.ok_or_else(|| failed.unwrap_or_else(unexpected_shape))
+    }
 }
 
 /// Rings for queues of which a message will be due earlier than was known.
@@ -168,6 +204,7 @@ impl RedisConsumer {
             misses: 0,
             // It also tells what is parked.
             likely: true,
+            plenty: false,
             due: None,
             blocked: false,
             said: Vec::new(),
@@ -184,9 +221,15 @@ impl RedisConsumer {
         if self.pending.is_none() {
             let (inner, settler, reader) =
                 (Arc::clone(&self.inner), Arc::clone(&self.settler), Arc::clone(&self.reader));
+            let calls = if self.plenty { (limit.saturating_add(MOST - LEAST) / MOST).clamp(1, CALLS) } else { 1 };
             let turn = self.turn;
-            self.turn = (turn + 1) % reader.sources.len().max(1);
-            let taking = async move { reader.take(&inner, &settler, turn, limit.min(MOST)).await };
+            self.turn = (turn + calls) % reader.sources.len().max(1);
+            let taking = async move {
+                let limit_of = |call: usize| limit.saturating_sub(call * MOST).min(MOST);
+                let take = |call: usize| reader.take(&inner, &settler, turn + call, limit_of(call));
+                // All are sent in this order.
+                Taken::all(join_all((0..calls).map(take)).await)
+            };
             self.pending = Some(Pending::Here(Box::pin(taking)));
         }
         let waiting = Waiting(&mut self.pending);
@@ -261,7 +304,8 @@ impl Reader {
             return Err(unexpected_shape());
         };
         let read = |error| unexpected(RECEIVE, error);
-        let mut number: u64 = redis::from_redis_value(first).map_err(read)?;
+        let first: u64 = redis::from_redis_value(first).map_err(read)?;
+        let mut number = first;
         let due: i64 = redis::from_redis_value(due).map_err(read)?;
         let wrong: Vec<String> = redis::from_redis_value(wrong).map_err(read)?;
         let mut entries = Vec::new();
@@ -297,7 +341,7 @@ impl Reader {
         }
         shared.held.insert(entries);
         let due = u64::try_from(due).ok().map(|micros| received + Duration::from_micros(micros));
-        Ok(Taken { deliveries, due, wrong })
+        Ok(Taken { full: deliveries.len() >= limit, first, deliveries, due, wrong })
     }
 }
 
@@ -367,7 +411,8 @@ impl Consumer for RedisConsumer {
                     taken.due.map(|due| if taken.deliveries.is_empty() && due <= Instant::now() { soon } else { due });
                 self.blocked = !taken.wrong.is_empty();
                 // A full batch: there is more, most likely.
-                self.likely = taken.deliveries.len() >= limit.get().min(MOST);
+                self.likely = taken.full;
+                self.plenty = taken.full;
                 self.misses = if taken.deliveries.is_empty() { self.misses.saturating_add(1) } else { 0 };
                 self.ready.extend(taken.deliveries);
                 continue;

@@ -75,17 +75,19 @@ local function head_of(key)
   return head
 end
 
-local function store(key, head, ends, life, value)
-  if not may_store(key, head, ends) then return end
-  if life == '' then
-    redis.call('SET', key, value)
-  elseif string.sub(life, -3) == '000' then
-    redis.call('SETEX', key, string.sub(life, 1, -4), value)
-  else
-    redis.call('PSETEX', key, life, value)
+-- What stores values that live for `life` milliseconds, '' for ever, and publishes them.
+local function writer(life)
+  local call, pcall, command, time = redis.call, redis.pcall, 'PSETEX', life
+  if string.sub(life, -3) == '000' then command, time = 'SETEX', string.sub(life, 1, -4) end
+  return function(key, value)
+    if life == '' then call('SET', key, value) else call(command, key, time, value) end
+    -- By now there is no way back: who may store but not publish has its watchers read later.
+    pcall('PUBLISH', key, value)
   end
-  -- By now there is no way back: who may store but not publish has its watchers read later.
-  redis.pcall('PUBLISH', key, value)
+end
+
+local function store(key, head, ends, life, value)
+  if may_store(key, head, ends) then writer(life)(key, value) end
 end
 
 -- What ends begins by deleting something, be it nothing: that takes no memory. A server that takes no writes refuses it, and nothing has
@@ -218,14 +220,14 @@ local function alike(kind)
   if redis.call('EXISTS', unpack(ARGV, keys, values - 1)) > 0 then return singly(size - 1) end
   local wrong = singly(0)
   if wrong or size == 1 then return wrong end
-  local gone = kind == 'dones' and drop(tags + 1, keys - 1) or {}
+  local gone, write = kind == 'dones' and drop(tags + 1, keys - 1) or {}, writer(life)
   for i = 1, size - 1 do
     if gone[tags + i] then
-      count('lost')
+      lost[#lost + 1] = done
     else
-      store(ARGV[keys + i], '', ends, life, ARGV[values + i])
-      count()
+      write(ARGV[keys + i], ARGV[values + i])
     end
+    done = done + 1
   end
 end
 

@@ -13,6 +13,7 @@ local first_list = 10 + 3 * queues
 expected = { unacked, 'hash', index, 'zset', taken, 'number', parked_index, 'zset' }
 local lists = (#ARGV - first_list + 1) / 2
 
+local format = string.format
 local at = now()
 local score = string.format('%.6f', at / 1000000 + lease)
 
@@ -98,11 +99,12 @@ for i = 0, lists - 1 do
     -- Places are counted: to ask a table for its length takes longer.
     local before = #came + 1
     for place = size, 1, -1 do
-      local tag, item, at = string.format('%s%.0f', prefix, number), items[place], size - place
+      local tag, item, at = format('%s%.0f', prefix, number), items[place], size - place
       number = number + 1
       bytes = bytes + #item
-      scores[2 * at + 1] = score
-      scores[2 * at + 2] = tag
+      -- The last first: each finds its place in the index before all others of this call, and at once.
+      scores[2 * place - 1] = score
+      scores[2 * place] = tag
       values[2 * at + 1] = tag
       values[2 * at + 2] = '[' .. item .. tail
       came[before + at] = item
