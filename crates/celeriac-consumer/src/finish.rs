@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 /// The most tasks that end as one.
 const BATCH: usize = 2_048;
 
-/// How many batches are under way at once: the store has the next one before it says that the last is done.
+/// How many batches are under way at once where results and messages are in one store: it has the next before it says that the last is done. Elsewhere
+/// one: a broker that acknowledges all messages up to one in a word needs their order.
 const AT_ONCE: usize = 2;
 /// The fewest tasks that are worth a batch beside another.
 const LEAST: usize = 32;
@@ -85,21 +86,22 @@ pub(crate) struct Finisher {
 impl Finisher {
     /// Works until every sender is gone and everything is finished.
     pub(crate) async fn run(self, mut ended: mpsc::Receiver<Done>) {
+        let at_once = if self.atomic { AT_ONCE } else { 1 };
         let mut under_way = FuturesUnordered::new();
         // When the worker ends, all go back.
         let mut kept = JoinSet::new();
         loop {
             let waiting = ended.len();
-            if under_way.is_empty() || under_way.len() < AT_ONCE && waiting >= LEAST {
+            if under_way.is_empty() || under_way.len() < at_once && waiting >= LEAST {
                 // Where many have come, half of them: the others follow at once.
                 let limit =
-                    if under_way.is_empty() && waiting >= AT_ONCE * LEAST { waiting.div_ceil(AT_ONCE) } else { BATCH };
+                    if under_way.is_empty() && waiting >= at_once * LEAST { waiting.div_ceil(at_once) } else { BATCH };
                 let mut batch = Vec::with_capacity(waiting.clamp(1, BATCH));
                 if ended.recv_many(&mut batch, limit.min(BATCH)).await == 0 {
                     return;
                 }
                 under_way.push(self.finish(batch));
-                if ended.len() >= LEAST && under_way.len() < AT_ONCE {
+                if ended.len() >= LEAST && under_way.len() < at_once {
                     continue;
                 }
             }
@@ -336,7 +338,7 @@ mod tests {
         }
     }
 
-    async fn settled(tasks: u64, at_once: usize) -> Vec<usize> {
+    async fn settled(tasks: u64, at_once: usize, atomic: bool) -> Vec<usize> {
         let store = Arc::new(Together { batches: Barrier::new(at_once), sizes: std::sync::Mutex::default() });
         let (sender, ended) = mpsc::channel(BATCH);
         for tag in 0..tasks {
@@ -345,18 +347,23 @@ mod tests {
         }
         drop(sender);
         let cold = CancellationToken::new();
-        let finisher = Finisher { atomic: true, backend: None, failure_format: Arc::new(Json), cold };
+        let finisher = Finisher { atomic, backend: None, failure_format: Arc::new(Json), cold };
         tokio::time::timeout(Duration::from_secs(60), finisher.run(ended)).await.unwrap();
         std::mem::take(&mut store.sizes.lock().unwrap())
     }
 
     #[tokio::test]
     async fn many_that_end_at_once_are_two_batches_under_way_together() {
-        assert_eq!(settled(100, 2).await, [50, 50]);
+        assert_eq!(settled(100, 2, true).await, [50, 50]);
+    }
+
+    #[tokio::test]
+    async fn where_results_are_elsewhere_one_batch_is_under_way_so_that_acknowledgements_keep_their_order() {
+        assert_eq!(settled(100, 1, false).await, [100]);
     }
 
     #[tokio::test]
     async fn few_that_end_at_once_are_one_batch() {
-        assert_eq!(settled(40, 1).await, [40]);
+        assert_eq!(settled(40, 1, true).await, [40]);
     }
 }
