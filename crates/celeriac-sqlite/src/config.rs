@@ -36,8 +36,8 @@ pub struct SqliteConfig {
 /// What an accepted message or result survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Durability {
-    /// The death of every process, and the loss of power: each commit waits for the disk, save one that only takes messages, for these are
-    /// ready again when their holder is dead. Commits are shared by all who wait at the moment.
+    /// The death of every process, and the loss of power: each commit waits for the disk. Commits are shared by all who
+    /// wait at the moment.
     #[default]
     Full,
     /// The death of every process. A loss of power may undo the last commits; it damages nothing.

@@ -61,10 +61,6 @@ impl Job for HandBack {
         false
     }
 
-    fn lasts(&self) -> bool {
-        true
-    }
-
     fn answered(&mut self, _: &Connection, _: i64) -> Outcome<bool> {
         Ok(false)
     }

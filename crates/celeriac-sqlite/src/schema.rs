@@ -312,7 +312,11 @@ fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connecti
     connection.set_prepared_statement_cache_capacity(64);
     // Else a statement whose table has a partial index is compiled again for each new value that is bound to it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    set_durability(&connection, config.durability)?;
+    let synchronous = match config.durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     // Several processes with a mapped file have been seen to damage it.
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -16_000)?;
@@ -322,15 +326,6 @@ fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connecti
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)
-}
-
-/// Not within a transaction.
-pub(crate) fn set_durability(connection: &Connection, durability: Durability) -> Outcome {
-    let synchronous = match durability {
-        Durability::Full => "FULL",
-        Durability::Normal => "NORMAL",
-    };
-    Ok(connection.pragma_update(None, "synchronous", synchronous)?)
 }
 
 fn newer(version: i64, path: &std::path::Display<'_>) -> Fault {

@@ -110,11 +110,6 @@ impl Job for Take {
         true
     }
 
-    /// A loss of power ends whoever took them too, and the messages are ready again.
-    fn lasts(&self) -> bool {
-        false
-    }
-
     /// Nothing is written when nothing is there.
     fn answered(&mut self, connection: &Connection, now: i64) -> Outcome<bool> {
         self.shared.place.check()?;

@@ -11,7 +11,6 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::checkpoint::Log;
-use crate::config::Durability;
 use crate::error::{Outcome, again};
 use crate::handback::HandBack;
 use crate::owner::Owner;
@@ -53,8 +52,6 @@ pub(crate) trait Job: Send {
     fn weight(&self) -> usize;
     /// Whether the store must be an owner first.
     fn joins(&self) -> bool;
-    /// Whether what it writes must survive a loss of power.
-    fn lasts(&self) -> bool;
     /// Whether it is done without a transaction. Called outside of one.
     fn answered(&mut self, connection: &Connection, now: i64) -> Outcome<bool>;
     fn run(&mut self, txn: &mut Txn<'_>) -> Outcome;
@@ -111,10 +108,6 @@ impl<T: Send, F: FnOnce(&mut Txn<'_>) -> Outcome<T> + Send> Job for Call<T, F> {
         self.joins
     }
 
-    fn lasts(&self) -> bool {
-        true
-    }
-
     fn answered(&mut self, _: &Connection, _: i64) -> Outcome<bool> {
         Ok(false)
     }
@@ -153,8 +146,6 @@ pub(crate) struct Writer {
     pub(crate) peers: Peers,
     /// Deliveries held here.
     pub(crate) held: i64,
-    /// Whether commits wait for the disk, where they do at all.
-    waits: bool,
     tick: Duration,
     next_tick: Instant,
     next_sweep: Instant,
@@ -179,7 +170,6 @@ impl Writer {
             owner: None,
             peers,
             held: 0,
-            waits: true,
             tick,
             next_tick: now,
             next_sweep: now + SWEEP,
@@ -342,9 +332,7 @@ impl Writer {
     /// Runs the jobs in one transaction. A job that fails alone has its error noted, and the others are committed; an error
     /// of the whole is returned, with nothing written.
     fn transact(&mut self, work: &mut Work) -> Outcome<Effects> {
-        let lasts = work.iter().any(|(job, _)| job.lasts());
         self.in_turn(|writer| {
-            writer.wait_for_disk(lasts)?;
             let path = writer.opened.place.path.clone();
             let mut txn = writer.begin()?;
             let mut effects = Effects::default();
@@ -377,7 +365,6 @@ impl Writer {
     /// A transaction of the writer's own.
     pub(crate) fn transaction<T>(&mut self, work: impl FnOnce(&mut Txn<'_>) -> Outcome<T>) -> Outcome<T> {
         let (done, effects) = self.in_turn(|writer| {
-            writer.wait_for_disk(true)?;
             let mut txn = writer.begin()?;
             let done = work(&mut txn)?;
             txn.connection.prepare_cached("COMMIT")?.execute([])?;
@@ -408,16 +395,6 @@ impl Writer {
         self.shared.writing.store(false, Ordering::Relaxed);
         self.opened.turnstile.unlock()?;
         outcome
-    }
-
-    /// Has the next commit wait for the disk, or not: then it gets there with the next one that does.
-    fn wait_for_disk(&mut self, waits: bool) -> Outcome {
-        if self.waits != waits {
-            let durability = if waits { self.shared.config.durability } else { Durability::Normal };
-            schema::set_durability(&self.opened.connection, durability)?;
-            self.waits = waits;
-        }
-        Ok(())
     }
 
     fn begin(&mut self) -> Outcome<Txn<'_>> {
