@@ -26,9 +26,13 @@ pub(crate) async fn run(
 ) -> TaskResult<Bytes> {
     if !handler.blocking {
         (handler.begin)(running, context.clone());
+        let mut run = Run { running, over: false };
         // A task that panicked is over: nothing of it is looked at again, but what it shared with others.
-        return match AssertUnwindSafe(running.get_pin()).catch_unwind().await {
-            Ok(outcome) => outcome,
+        return match AssertUnwindSafe(run.running.get_pin()).catch_unwind().await {
+            Ok(outcome) => {
+                run.over = true;
+                outcome
+            }
             Err(panic) => Err(TaskError::panicked(panic.as_ref())),
         };
     }
@@ -51,5 +55,38 @@ pub(crate) async fn run(
     match receiver.await {
         Ok(outcome) => outcome,
         Err(_) => Err(Error::unexpected("run task", "the thread of a blocking task ended without an outcome").into()),
+    }
+}
+
+/// A run under way. One that ends before its end is dropped here: before its message goes back, and another worker begins.
+struct Run<'a> {
+    running: &'a mut Running,
+    over: bool,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.running.set(std::future::pending());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_a_run_holds_is_dropped_with_the_run_though_its_box_is_kept() {
+        let (mut running, held) = (idle(), Arc::new(()));
+        let guard = Arc::clone(&held);
+        running.set(async move {
+            let _guard = guard;
+            std::future::pending().await
+        });
+        drop(Run { running: &mut running, over: false });
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

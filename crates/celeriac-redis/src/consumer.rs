@@ -144,7 +144,14 @@ impl Taken {
             whole.wrong.extend(other.wrong);
             whole
         });
-        whole.ok_or_else(|| failed.unwrap_or_else(unexpected_shape))
+        match (whole, failed) {
+            (Some(whole), Some(error)) => {
+                tracing::warn!(error = %error.report(), "one of several calls that take messages failed");
+                Ok(whole)
+            }
+            (Some(whole), None) => Ok(whole),
+            (None, failed) => Err(failed.unwrap_or_else(unexpected_shape)),
+        }
     }
 }
 

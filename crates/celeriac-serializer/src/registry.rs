@@ -27,6 +27,8 @@ const FIND: &str = "find serializer";
 #[derive(Clone, Debug)]
 pub struct Serializers {
     known: Vec<Known>,
+    /// Whether a format of that name is accepted once there is one: it is not compiled in.
+    awaits_json: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +65,7 @@ impl Serializers {
             #[cfg(feature = "yaml")]
             Known::new(Arc::new(crate::Yaml), false),
         ];
-        Self { known }
+        Self { known, awaits_json: cfg!(not(feature = "json")) }
     }
 
     /// Adds a format of the user's own; one of the same name or content type is replaced.
@@ -73,7 +75,8 @@ impl Serializers {
         let replaces =
             |known: &mut Known| known.format.name() == new.format.name() || known.content_type == new.content_type;
         // What was accepted stays so.
-        new.accepted = self.known.extract_if(.., replaces).fold(false, |accepted, known| accepted | known.accepted);
+        let replaced = self.known.extract_if(.., replaces).fold(false, |accepted, known| accepted | known.accepted);
+        new.accepted = replaced || new.format.name() == "json" && std::mem::take(&mut self.awaits_json);
         self.known.push(new);
         self
     }
@@ -88,6 +91,7 @@ impl Serializers {
         for known in &mut self.known {
             known.accepted = names.iter().any(|name| name == known.format.name());
         }
+        self.awaits_json = false;
         Ok(self)
     }
 
@@ -193,6 +197,15 @@ mod tests {
         fn decode(&self, data: &[u8], visit: Visit<'_>) -> Result<()> {
             Json.decode(data, visit)
         }
+    }
+
+    #[test]
+    fn where_json_is_not_compiled_in_one_of_the_users_own_is_accepted() {
+        let without = || Serializers { known: Vec::new(), awaits_json: true };
+        let formats = without().register(Arc::new(Json));
+        assert!(formats.for_content_type(Some("application/json")).is_ok());
+        let none = without().accept::<&str>([]).unwrap().register(Arc::new(Json));
+        assert!(none.for_content_type(Some("application/json")).is_err());
     }
 
     #[test]

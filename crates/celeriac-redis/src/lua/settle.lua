@@ -151,16 +151,23 @@ local function settle()
   end
 end
 
+-- Ends a delivery, if `tag` is not false. Whether it was not held any more.
+local cleared = false
+local function is_lost(tag, ends)
+  if tag then
+    if redis.call('HDEL', unacked, tag) == 0 then return true end
+    ended[#ended + 1] = tag
+  elseif ends == '1' and not cleared then
+    redis.call('HDEL', unacked, '')
+    cleared = true
+  end
+end
+
 -- Stores one result, with its acknowledgement if `tag` is not false. Returns nothing, 'lost', or what is wrong, before anything was done.
 local function finish(tag, key, ends, life, value)
   local head, wrong = head_of(key)
   if wrong then return tag and redis.call('HEXISTS', unacked, tag) == 0 and 'lost' or wrong end
-  if tag then
-    if redis.call('HDEL', unacked, tag) == 0 then return 'lost' end
-    ended[#ended + 1] = tag
-  elseif ends == '1' then
-    redis.call('HDEL', unacked, '')
-  end
+  if is_lost(tag, ends) then return 'lost' end
   store(key, head, ends, life, value)
 end
 
@@ -175,23 +182,15 @@ local function count(outcome)
   done = done + 1
 end
 
--- Drops the tags from one place to another. Returns by place which of them were not held.
-local function drop(from, to)
+-- Acknowledges those whose tags stand from one place to another.
+local function acknowledge(from, to)
   local missing, gone = to - from + 1 - redis.call('HDEL', unacked, unpack(ARGV, from, to)), {}
-  if missing > 0 then
-    -- What was held was in the index too.
-    local unknown = 0
-    for place = from, to do
-      gone[place] = not redis.pcall('ZSCORE', index, ARGV[place])
-      if gone[place] then unknown = unknown + 1 end
-    end
-    -- Somebody has changed the index. Nothing was held, or it cannot be told what was: better a result twice than none.
-    if unknown ~= missing then
-      for place = from, to do gone[place] = missing == to - from + 1 end
-    end
+  -- Which ones were not held is told by the index, which has what is held; only in the caller's log does it matter, save that one alone is told exactly.
+  for place = from, to do
+    gone[place] = missing == to - from + 1 or missing > 0 and not redis.pcall('ZSCORE', index, ARGV[place])
   end
   redis.pcall('ZREM', index, unpack(ARGV, from, to))
-  return gone
+  for place = from, to do count(gone[place] and 'lost') end
 end
 
 -- Carries out many entries that are alike. Returns what is wrong with the next.
@@ -202,32 +201,21 @@ local function alike(kind)
   if kind ~= 'puts' then keys = tags + size end
   local values = keys + size
   cursor = kind == 'acks' and keys or values + size
-  if kind == 'acks' then
-    local gone = drop(tags, keys - 1)
-    for place = tags, keys - 1 do count(gone[place] and 'lost') end
-    return
-  end
+  if kind == 'acks' then return acknowledge(tags, keys - 1) end
 
-  local next = 0
-  local function singly(last)
-    while next <= last do
-      local wrong = count(finish(kind == 'dones' and ARGV[tags + next], ARGV[keys + next], ends, life, ARGV[values + next]))
-      if wrong then return wrong end
-      next = next + 1
-    end
-  end
-  -- Most often there is no earlier record. The first by itself: should it be refused in the middle, by rights that are missing, it is only one.
-  if redis.call('EXISTS', unpack(ARGV, keys, values - 1)) > 0 then return singly(size - 1) end
-  local wrong = singly(0)
-  if wrong or size == 1 then return wrong end
-  local gone, write = kind == 'dones' and drop(tags + 1, keys - 1) or {}, writer(life)
-  for i = 1, size - 1 do
-    if gone[tags + i] then
-      lost[#lost + 1] = done
+  -- Most often there is no earlier record.
+  local none, write = redis.call('EXISTS', unpack(ARGV, keys, values - 1)) == 0, writer(life)
+  for i = 0, size - 1 do
+    local tag, key, value, outcome = kind == 'dones' and ARGV[tags + i], ARGV[keys + i], ARGV[values + i], nil
+    if not none then
+      outcome = finish(tag, key, ends, life, value)
+    elseif is_lost(tag, ends) then
+      outcome = 'lost'
     else
-      write(ARGV[keys + i], ARGV[values + i])
+      write(key, value)
     end
-    done = done + 1
+    local wrong = count(outcome)
+    if wrong then return wrong end
   end
 end
 
