@@ -3,7 +3,7 @@
 //! - [`options`]: what the command line asks for; [`run`] does it.
 //! - [`system`]: the systems, each with its yardstick: `memory`, `sqlite`, `redis`, `rabbit`.
 //! - [`ours`]: Celeriac's side, the same for all systems; [`meter`]: what a run costs; [`pace`]: a steady load.
-//! - [`measure`]: one module for each part: `rates`, `latency` (lone, load), `memory`, `idle`, `allocations`, `growth`.
+//! - [`measure`]: one module for each part: `rates`, `latency` (lone, load), `peak`, `idle`, `allocations`, `growth`.
 //! - [`python`]: Python's Celery; [`child`]: what processes of their own do.
 //! - [`report`]: rows, the table, the JSON and the chart.
 //!

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::rates::{Round, ours, raw};
+use crate::child::print_of;
 use crate::meter::{Meter, Spent};
 use crate::number;
 use crate::options::{Options, Part};
@@ -18,13 +19,8 @@ pub async fn measure(system: &mut dyn System, options: &Options, program: &Path)
     let kind = system.kind();
     system.empty().await;
     let counts = (options.count(COUNTS.0, 200), options.count(COUNTS.1, 2_200));
-    let output = Command::new(program)
-        .args([kind.name(), &system.url(), &counts.0.to_string(), &counts.1.to_string()])
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}: {}", program.display(), output.status);
-    let text = String::from_utf8(output.stdout).unwrap();
+    let words = [kind.name(), &system.url(), &counts.0.to_string(), &counts.1.to_string()];
+    let text = print_of(Command::new(program).args(words));
     let figures: Vec<f64> = text.split_whitespace().map(|figure| figure.parse().unwrap()).collect();
     let (ours, raw) = figures.split_at(3);
     let whats = ["send", "work", "work with results"];

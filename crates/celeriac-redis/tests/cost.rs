@@ -10,7 +10,6 @@ use std::time::Duration;
 use celeriac_broker::{Completion, Verb, settle_all};
 use celeriac_core::{StoreResult, TaskId, TaskMeta, TaskState};
 use celeriac_testkit::server::RedisServer;
-use celeriac_testkit::soon;
 use common::*;
 
 /// How often the server has carried out each command.
@@ -27,7 +26,7 @@ async fn calls(server: &RedisServer) -> BTreeMap<String, u64> {
 async fn an_idle_consumer_asks_the_server_nothing() {
     let (server, jobs) = (RedisServer::start().await, queue("jobs"));
     // A lease so long that nothing is renewed meanwhile.
-    let store = open(config(&server).lease(Duration::from_secs(600))).await;
+    let store = open(config(&server).lease(LONG)).await;
     let mut consumer = consumer(&store, &jobs).await;
     let mut waiting = std::pin::pin!(consumer.recv(MANY));
     assert!(tokio::time::timeout(Duration::from_secs(2), &mut waiting).await.is_err());
@@ -45,14 +44,8 @@ async fn an_idle_consumer_asks_the_server_nothing() {
 
 #[tokio::test]
 async fn acknowledging_many_at_once_takes_few_calls() {
-    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
-    let store = open(config(&server).lease(Duration::from_secs(600))).await;
-    publish(&store, &jobs, &["x"; 500]).await;
-    let mut consumer = consumer(&store, &jobs).await;
-    let mut held = Vec::new();
-    while held.len() < 500 {
-        held.extend(soon(consumer.recv(MANY)).await.unwrap());
-    }
+    let server = RedisServer::start().await;
+    let (store, held) = holding(&server, 500).await;
     let before = calls(&server).await;
     let batch = held.into_iter().map(|delivery| (delivery.into_receipt(), Verb::Ack)).collect();
     assert!(settle_all(batch).await.unwrap().is_empty());
@@ -65,18 +58,12 @@ async fn acknowledging_many_at_once_takes_few_calls() {
 
 #[tokio::test]
 async fn storing_many_results_at_once_asks_once_for_earlier_ones() {
-    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
-    let store = open(config(&server).lease(Duration::from_secs(600))).await;
-    publish(&store, &jobs, &["x"; 500]).await;
-    let mut consumer = consumer(&store, &jobs).await;
-    let mut held = Vec::new();
-    while held.len() < 500 {
-        held.extend(soon(consumer.recv(MANY)).await.unwrap());
-    }
+    let server = RedisServer::start().await;
+    let (store, held) = holding(&server, 500).await;
     let before = calls(&server).await;
     let batch = held.into_iter().map(|delivery| {
         let meta = TaskMeta::new(TaskId::random(), TaskState::Success);
-        let result = StoreResult::new(meta).expires(Duration::from_secs(600));
+        let result = StoreResult::new(meta).expires(LONG);
         (delivery.into_receipt(), Verb::Complete(Box::new(Completion::new().result(result))))
     });
     assert!(settle_all(batch.collect()).await.unwrap().is_empty());

@@ -3,29 +3,11 @@
 
 mod common;
 
-use std::time::Duration;
-
 use celeriac_broker::{Completion, Delivery, DeliveryTag, Receipt, Verb, settle_all};
 use celeriac_core::{ContentType, Payload, StoreResult, TaskId, TaskMeta, TaskState};
-use celeriac_redis::{RedisConfig, RedisStore};
+use celeriac_redis::RedisConfig;
 use celeriac_testkit::server::RedisServer;
-use celeriac_testkit::soon;
 use common::*;
-
-/// No lease ends, and none is renewed, while a test changes what the server has.
-const LONG: Duration = Duration::from_secs(600);
-
-/// A store, and as many of its deliveries.
-async fn holding(server: &RedisServer, count: usize) -> (RedisStore, Vec<Delivery>) {
-    let (store, jobs) = (open(config(server).lease(LONG)).await, queue("jobs"));
-    publish(&store, &jobs, &vec!["x"; count]).await;
-    let mut consumer = consumer(&store, &jobs).await;
-    let mut held = Vec::new();
-    while held.len() < count {
-        held.extend(soon(consumer.recv(MANY)).await.unwrap());
-    }
-    (store, held)
-}
 
 fn id(number: usize) -> TaskId {
     TaskId::new(format!("task-{number}")).unwrap()
@@ -49,9 +31,8 @@ fn with_results(held: Vec<Delivery>) -> Vec<(Receipt, Verb)> {
 
 /// Ends the lease of some deliveries: the places of what they are in the order of being taken.
 async fn lose(server: &RedisServer, places: &[usize]) {
-    let tags = server.command(&["ZRANGE", "unacked_index", "0", "-1"]).await.texts();
+    let mut tags = server.command(&["ZRANGE", "unacked_index", "0", "-1"]).await.texts();
     let number = |tag: &String| tag.rsplit('.').next().unwrap().parse::<u64>().unwrap();
-    let mut tags: Vec<String> = tags;
     tags.sort_by_key(number);
     for place in places {
         server.command(&["ZREM", "unacked_index", &tags[*place]]).await;
@@ -130,11 +111,7 @@ async fn where_results_may_not_be_stored_the_messages_of_all_but_one_stay() {
     publish(&sender, &jobs, &["x"; 10]).await;
     // Takes without a first number: that is set.
     server.command(&["SET", "_celeriac.taken", "5"]).await;
-    let mut consumer = consumer(&store, &jobs).await;
-    let mut held = Vec::new();
-    while held.len() < 10 {
-        held.extend(soon(consumer.recv(MANY)).await.unwrap());
-    }
+    let held = several(&mut consumer(&store, &jobs).await, 10).await;
     lose(&server, &[0]).await;
     assert!(settle_all(with_results(held)).await.is_err());
     assert_eq!(ask(&server, &["HLEN", "unacked"]).await, "8");

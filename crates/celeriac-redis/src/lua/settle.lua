@@ -184,13 +184,13 @@ end
 
 -- Acknowledges those whose tags stand from one place to another.
 local function acknowledge(from, to)
-  local missing, gone = to - from + 1 - redis.call('HDEL', unacked, unpack(ARGV, from, to)), {}
+  local missing = to - from + 1 - redis.call('HDEL', unacked, unpack(ARGV, from, to))
   -- Which ones were not held is told by the index, which has what is held; only in the caller's log does it matter, save that one alone is told exactly.
   for place = from, to do
-    gone[place] = missing == to - from + 1 or missing > 0 and not redis.pcall('ZSCORE', index, ARGV[place])
+    local gone = missing == to - from + 1 or missing > 0 and not redis.pcall('ZSCORE', index, ARGV[place])
+    count(gone and 'lost')
   end
   redis.pcall('ZREM', index, unpack(ARGV, from, to))
-  for place = from, to do count(gone[place] and 'lost') end
 end
 
 -- Carries out many entries that are alike. Returns what is wrong with the next.

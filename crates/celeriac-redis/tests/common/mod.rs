@@ -15,6 +15,8 @@ pub(crate) const ONE: NonZeroUsize = NonZeroUsize::MIN;
 pub(crate) const MANY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 /// The shortest lease there is.
 pub(crate) const LEASE: Duration = Duration::from_secs(1);
+/// One that does not end during a test.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 pub(crate) fn queue(name: &'static str) -> QueueName {
     QueueName::from_static(name)
@@ -50,6 +52,23 @@ pub(crate) async fn consumer(store: &RedisStore, queue: &QueueName) -> Box<dyn C
 
 pub(crate) async fn one(consumer: &mut Box<dyn Consumer>) -> Delivery {
     soon(consumer.recv(ONE)).await.unwrap().pop().unwrap()
+}
+
+/// Takes so many.
+pub(crate) async fn several(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Delivery> {
+    let mut came = Vec::new();
+    while came.len() < count {
+        came.extend(soon(consumer.recv(MANY)).await.unwrap());
+    }
+    came
+}
+
+/// A store with so many deliveries in hand; no lease ends, and none is renewed, while a test looks at the server.
+pub(crate) async fn holding(server: &RedisServer, count: usize) -> (RedisStore, Vec<Delivery>) {
+    let (store, jobs) = (open(config(server).lease(LONG)).await, queue("jobs"));
+    publish(&store, &jobs, &vec!["x"; count]).await;
+    let held = several(&mut consumer(&store, &jobs).await, count).await;
+    (store, held)
 }
 
 /// Sees to it that nothing comes for a while.
