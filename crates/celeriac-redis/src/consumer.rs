@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use celeriac_broker::{Consumer, Delivery, DeliveryTag, Receipt, Settle};
 use celeriac_core::{ExchangeName, QueueName, Result, RoutingKey};
 use deadpool_redis::redis::{self, Value};
-use futures_util::future::join_all;
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
@@ -28,14 +28,21 @@ use crate::wire::json;
 
 const RECEIVE: &str = "receive";
 
-/// The most messages, and about the most bytes, that are taken by one call: the server serves nobody else meanwhile. Many more at once would also
-/// not fit into the caches of either side, which costs more than the calls.
+/// The most messages that are taken by one call: the server serves nobody else meanwhile.
 const MOST: usize = 256;
-const MOST_BYTES: usize = 4 << 20;
-/// The most calls at a time: while one answer is read, the server works on the next.
+/// About the most bytes that are taken by one call, where messages are small. The server writes no more than 64 KiB to a connection before it
+/// looks at its others and carries out what they ask: an answer that is larger is held up by the calls after it, and both come at once.
+const PIECE: usize = 56 << 10;
+/// Fewer messages than these are not worth a call of their own, even if they are larger together.
+const FEW: usize = 24;
+/// But no more bytes than about these.
+const MOST_BYTES: usize = 256 << 10;
+/// The most calls at a time, where there is a lot: while one answer is read and worked, the server works on the next.
 const CALLS: usize = 2;
 /// The fewest messages that are worth a call beside another.
-const LEAST: usize = 64;
+const LEAST: usize = 24;
+/// How long messages wait here to be picked up, before they go back for others.
+const HOARD: Duration = Duration::from_secs(1);
 /// A message is looked for at least this often, for the case that the server forgot to tell.
 const SAFETY: Duration = Duration::from_secs(30);
 /// How long to wait for the server's promise to tell of changes, before looking for messages again without it.
@@ -47,10 +54,8 @@ pub(crate) struct RedisConsumer {
     reader: Arc<Reader>,
     /// Rung when there may be something.
     bell: Arc<Notify>,
-    /// What is being taken: a `recv` that is dropped leaves it to the next one.
-    pending: Option<Pending>,
-    /// Taken, and more than was asked for by the `recv` that picked it up.
-    ready: VecDeque<Delivery>,
+    /// What is being taken, in the order of asking: a `recv` leaves to the next one what it does not wait for.
+    pending: VecDeque<Call>,
     /// The queue that is served first the next time.
     turn: usize,
     /// How many times in a row others were faster.
@@ -80,43 +85,76 @@ struct Reader {
 /// A call under way.
 type Taking = Pin<Box<dyn Future<Output = Result<Taken>> + Send>>;
 
-/// Where a call goes on.
-enum Pending {
-    /// In `recv`.
-    Here(Taking),
-    /// In a task of its own, since `recv` was dropped: what comes has to be known, so that its leases are renewed.
-    Away(oneshot::Receiver<Result<Taken>>),
+/// A call that takes messages.
+struct Call {
+    /// The most messages that may come of it.
+    limit: usize,
+    place: Place,
 }
 
-impl Pending {
-    fn go_away(self) -> Self {
-        match (self, tokio::runtime::Handle::try_current()) {
-            (Self::Here(taking), Ok(runtime)) => {
-                let (sender, receiver) = oneshot::channel();
-                // Nobody who picks it up any more means that the deliveries are dropped, and go back.
-                runtime.spawn(async move { sender.send(taking.await) });
-                Self::Away(receiver)
-            }
-            (pending, _) => pending,
+/// Where a call goes on.
+enum Place {
+    /// In `recv`.
+    Here(Taking),
+    /// In a task of its own, because no `recv` waits for it: what comes has to be known, so that its leases are renewed.
+    Away(oneshot::Receiver<Shelf>),
+    /// It has ended.
+    Came(Shelf),
+}
+
+/// What came of a call, until it is picked up or has waited for too long. Dropped, what it has goes back.
+type Shelf = Arc<Mutex<Option<Result<Taken>>>>;
+
+impl Call {
+    /// Sends the call, and leaves it to a task.
+    fn begin(&mut self) {
+        if let Place::Here(taking) = &mut self.place
+            && let Some(taken) = taking.now_or_never()
+        {
+            self.place = Place::Came(shelf(taken));
+        }
+        self.go_away();
+    }
+
+    /// Leaves the call to a task.
+    fn go_away(&mut self) {
+        let Place::Here(_) = self.place else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (sender, receiver) = oneshot::channel();
+        if let Place::Here(taking) = std::mem::replace(&mut self.place, Place::Away(receiver)) {
+            runtime.spawn(async move {
+                let shelf = shelf(taking.await);
+                let waits = Arc::downgrade(&shelf);
+                if sender.send(shelf).is_ok() {
+                    tokio::time::sleep(HOARD).await; // wait: for a worker that may be busy
+                    drop(waits.upgrade().and_then(|shelf| locked(&shelf).take()));
+                }
+            });
         }
     }
 }
 
+fn shelf(taken: Result<Taken>) -> Shelf {
+    Arc::new(Mutex::new(Some(taken)))
+}
+
+fn locked(shelf: &Shelf) -> MutexGuard<'_, Option<Result<Taken>>> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A call that `recv` waits for; dropped before its end, it goes on elsewhere.
-struct Waiting<'a>(&'a mut Option<Pending>);
+struct Waiting<'a>(&'a mut Call);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        *self.0 = self.0.take().map(Pending::go_away);
+        self.0.go_away();
     }
 }
 
 /// What came of one call.
 struct Taken {
-    deliveries: Vec<Delivery>,
-    /// The number of the first, if anything came.
-    first: u64,
-    /// Whether as many came as were asked for.
+    unseen: Unseen,
+    /// Whether as much came as may come at once: there is more, most likely.
     full: bool,
     /// When the next is due; `None` if nothing is parked.
     due: Option<Instant>,
@@ -124,34 +162,23 @@ struct Taken {
     wrong: Vec<String>,
 }
 
-impl Taken {
-    /// What came of several calls. What went wrong with one goes wrong with the next, if it does not pass: nothing that came is dropped for it.
-    fn all(calls: Vec<Result<Self>>) -> Result<Self> {
-        let mut failed = None;
-        let mut all: Vec<Self> = Vec::with_capacity(calls.len());
-        for call in calls {
-            match call {
-                Ok(taken) => all.push(taken),
-                Err(error) => failed = Some(error),
-            }
-        }
-        // A call that had to be made again may have been carried out behind the others.
-        all.sort_by_key(|taken| taken.first);
-        let whole = all.into_iter().reduce(|mut whole, mut other| {
-            whole.deliveries.append(&mut other.deliveries);
-            whole.full &= other.full;
-            whole.due = whole.due.into_iter().chain(other.due).min();
-            whole.wrong.extend(other.wrong);
-            whole
-        });
-        match (whole, failed) {
-            (Some(whole), Some(error)) => {
-                tracing::warn!(error = %error.report(), "one of several calls that take messages failed");
-                Ok(whole)
-            }
-            (Some(whole), None) => Ok(whole),
-            (None, failed) => Err(failed.unwrap_or_else(unexpected_shape)),
-        }
+/// Deliveries that nobody has been given. Dropped, they go back as if they had never been taken.
+struct Unseen {
+    inner: Arc<Inner>,
+    deliveries: VecDeque<Delivery>,
+}
+
+impl Unseen {
+    /// Up to `limit` of them, to be given to somebody.
+    fn give(&mut self, limit: usize) -> Vec<Delivery> {
+        self.deliveries.drain(..limit.min(self.deliveries.len())).collect()
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        let receipts: Vec<Receipt> = self.deliveries.drain(..).map(Delivery::into_receipt).collect();
+        self.inner.shared.held.unseen(receipts.iter().map(|receipt| receipt.tag().0));
     }
 }
 
@@ -205,8 +232,7 @@ impl RedisConsumer {
             settler: Arc::clone(settler),
             reader: Arc::new(Reader { sources, lists }),
             bell,
-            pending: None,
-            ready: VecDeque::new(),
+            pending: VecDeque::new(),
             turn: 0,
             misses: 0,
             // It also tells what is parked.
@@ -220,33 +246,74 @@ impl RedisConsumer {
         })
     }
 
-    /// Takes up to `limit`; goes on with what an earlier call began.
+    /// What came of the next call, up to `limit` messages; none if it brought none. Makes calls for what is to come then, too.
     ///
     /// # Cancel safety
     /// What is under way is kept.
-    async fn take(&mut self, limit: usize) -> Result<Taken> {
-        if self.pending.is_none() {
+    async fn take(&mut self, limit: usize) -> Result<Vec<Delivery>> {
+        self.ask(limit);
+        let Some(call) = self.pending.front_mut() else { return Err(unexpected_shape()) };
+        let waiting = Waiting(call);
+        let came = match &mut waiting.0.place {
+            Place::Here(taking) => shelf(taking.await),
+            Place::Away(coming) => coming.await.unwrap_or_else(|_| shelf(Err(closed(RECEIVE)))),
+            Place::Came(shelf) => Arc::clone(shelf),
+        };
+        waiting.0.place = Place::Came(Arc::clone(&came));
+        drop(waiting);
+        let mut came = locked(&came);
+        let Some(Ok(taken)) = &mut *came else {
+            self.pending.pop_front();
+            // What has gone back is there, for whoever is first.
+            self.likely = true;
+            return came.take().map_or(Ok(Vec::new()), |failed| failed.map(|_| Vec::new()));
+        };
+        let given = taken.unseen.give(limit);
+        self.learn(taken, given.is_empty());
+        if taken.unseen.deliveries.is_empty() {
+            self.pending.pop_front();
+        }
+        Ok(given)
+    }
+
+    /// Notes what a call has told, which brought nothing or something.
+    fn learn(&mut self, taken: &Taken, nothing: bool) {
+        for what in &taken.wrong {
+            if !self.said.contains(what) {
+                tracing::error!(error = %script_failed(RECEIVE, what).report(), "a list cannot be read; the others are");
+                self.said.push(what.clone());
+            }
+        }
+        let now = Instant::now();
+        // What is due and did not come cannot be moved for now.
+        self.due = taken.due.map(|due| if nothing && due <= now { now + PROMISE } else { due });
+        self.blocked = !taken.wrong.is_empty();
+        self.likely = taken.full;
+        self.plenty = taken.full;
+        self.misses = if nothing { self.misses.saturating_add(1) } else { 0 };
+    }
+
+    /// Makes as many calls as are worth it, for no more messages than `limit` with those that are on their way.
+    fn ask(&mut self, limit: usize) {
+        let calls = if self.plenty { CALLS } else { 1 };
+        while self.pending.len() < calls {
+            let coming: usize = self.pending.iter().map(|call| call.limit).sum();
+            let limit = limit.saturating_sub(coming).min(MOST);
+            if !self.pending.is_empty() && limit < LEAST {
+                return;
+            }
             let (inner, settler, reader) =
                 (Arc::clone(&self.inner), Arc::clone(&self.settler), Arc::clone(&self.reader));
-            let calls = if self.plenty { (limit.saturating_add(MOST - LEAST) / MOST).clamp(1, CALLS) } else { 1 };
             let turn = self.turn;
-            self.turn = (turn + calls) % reader.sources.len().max(1);
-            let taking = async move {
-                let limit_of = |call: usize| limit.saturating_sub(call * MOST).min(MOST);
-                let take = |call: usize| reader.take(&inner, &settler, turn + call, limit_of(call));
-                // All are sent in this order.
-                Taken::all(join_all((0..calls).map(take)).await)
-            };
-            self.pending = Some(Pending::Here(Box::pin(taking)));
+            self.turn = (turn + 1) % reader.sources.len().max(1);
+            let taking: Taking = Box::pin(async move { reader.take(&inner, &settler, turn, limit).await });
+            let mut call = Call { limit, place: Place::Here(taking) };
+            if calls > 1 {
+                // It is sent before the one after it.
+                call.begin();
+            }
+            self.pending.push_back(call);
         }
-        let waiting = Waiting(&mut self.pending);
-        let taken = match waiting.0 {
-            Some(Pending::Here(taking)) => taking.await,
-            Some(Pending::Away(taken)) => taken.await.unwrap_or_else(|_| Err(closed(RECEIVE))),
-            None => Err(unexpected_shape()),
-        };
-        *waiting.0 = None;
-        taken
     }
 
     /// Has the server tell when there is something, and looks whether there is. How long to wait for it; `None` if there is something.
@@ -258,16 +325,6 @@ impl RedisConsumer {
             Ok(Ok(_)) if self.blocked => Some(PROMISE),
             Ok(Ok(_)) => None,
             Ok(Err(_)) | Err(_) => Some(PROMISE),
-        }
-    }
-
-    /// Says what is wrong with a list, once.
-    fn complain(&mut self, wrong: &[String]) {
-        for what in wrong {
-            if !self.said.contains(what) {
-                tracing::error!(error = %script_failed(RECEIVE, what).report(), "a list cannot be read; the others are");
-                self.said.push(what.clone());
-            }
         }
     }
 }
@@ -292,7 +349,13 @@ impl Reader {
             command.arg(5).arg(&keys.unacked).arg(&keys.unacked_index).arg(&keys.taken);
             command.arg(&keys.parked_index).arg(&shared.marks);
             command.arg(slot.name()).arg(slot.call()).arg(if again { "1" } else { "0" });
-            command.arg(shared.held.prefix()).arg(limit).arg(MOST_BYTES).arg(shared.config.lease.as_secs_f64());
+            command
+                .arg(shared.held.prefix())
+                .arg(limit)
+                .arg(PIECE)
+                .arg(FEW)
+                .arg(MOST_BYTES)
+                .arg(shared.config.lease.as_secs_f64());
             command.arg(SEPARATOR).arg(self.sources.len());
             for source in self.sources.iter().filter_map(|queue| queue.first()) {
                 command.arg(source.queue.as_str()).arg(&source.plain).arg(&source.parked);
@@ -307,16 +370,18 @@ impl Reader {
         let received = Instant::now();
         let Value::Array(parts) = answer else { return Err(unexpected_shape()) };
         let mut parts = parts.into_iter();
-        let (Some(first), Some(due), Some(wrong)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(first), Some(due), Some(wrong), Some(more)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(unexpected_shape());
         };
         let read = |error| unexpected(RECEIVE, error);
-        let first: u64 = redis::from_redis_value(first).map_err(read)?;
-        let mut number = first;
+        let mut number: u64 = redis::from_redis_value(first).map_err(read)?;
         let due: i64 = redis::from_redis_value(due).map_err(read)?;
         let wrong: Vec<String> = redis::from_redis_value(wrong).map_err(read)?;
+        let more: i64 = redis::from_redis_value(more).map_err(read)?;
         let mut entries = Vec::new();
-        let mut deliveries = Vec::new();
+        let mut deliveries = VecDeque::new();
         for part in parts {
             let Value::Array(part) = part else { return Err(unexpected_shape()) };
             let mut part = part.into_iter();
@@ -326,7 +391,7 @@ impl Reader {
                 if let Value::BulkString(item) = item {
                     let (delivery, entry) = read_item(settler, source, number, item, asked);
                     entries.push((number, entry));
-                    deliveries.push(delivery);
+                    deliveries.push_back(delivery);
                 }
                 number += 1;
             }
@@ -348,7 +413,7 @@ impl Reader {
         }
         shared.held.insert(entries);
         let due = u64::try_from(due).ok().map(|micros| received + Duration::from_micros(micros));
-        Ok(Taken { full: deliveries.len() >= limit, first, deliveries, due, wrong })
+        Ok(Taken { unseen: Unseen { inner: Arc::clone(inner), deliveries }, full: more != 0, due, wrong })
     }
 }
 
@@ -368,6 +433,7 @@ fn read_item(
         unreadable,
         renewed: asked,
         settling: false,
+        unseen: false,
     };
     match envelope::decode(&item) {
         Ok(read) => {
@@ -402,27 +468,16 @@ impl Consumer for RedisConsumer {
         let closing = self.inner.closing.clone();
         loop {
             self.inner.check_open(Half::Broker, RECEIVE)?;
-            if !self.ready.is_empty() {
-                return Ok(self.ready.drain(..limit.get().min(self.ready.len())).collect());
-            }
-            if self.likely || self.pending.is_some() {
+            if self.likely || !self.pending.is_empty() {
                 // CANCEL SAFETY: what is being taken is kept in `pending`.
                 let taken = tokio::select! {
                     () = closing.cancelled() => continue,
                     taken = self.take(limit.get()) => taken?,
                 };
-                self.complain(&taken.wrong);
-                // What is due and did not come cannot be moved for now.
-                let soon = Instant::now() + PROMISE;
-                self.due =
-                    taken.due.map(|due| if taken.deliveries.is_empty() && due <= Instant::now() { soon } else { due });
-                self.blocked = !taken.wrong.is_empty();
-                // A full batch: there is more, most likely.
-                self.likely = taken.full;
-                self.plenty = taken.full;
-                self.misses = if taken.deliveries.is_empty() { self.misses.saturating_add(1) } else { 0 };
-                self.ready.extend(taken.deliveries);
-                continue;
+                if taken.is_empty() {
+                    continue;
+                }
+                return Ok(taken);
             }
             // What was just handed out is worked first: to look for more is in no hurry.
             tokio::task::yield_now().await;
@@ -459,13 +514,6 @@ impl Consumer for RedisConsumer {
 
     async fn cancel(self: Box<Self>) -> Result<()> {
         self.inner.check_open(Half::Broker, "cancel")
-    }
-}
-
-impl Drop for RedisConsumer {
-    fn drop(&mut self) {
-        // What is being taken goes back once it has come. Without a runtime it comes back when its lease ends.
-        drop(self.pending.take().map(Pending::go_away));
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) renewed: Instant,
     /// Whether it is being settled: then it may be gone at any moment.
     pub(crate) settling: bool,
+    /// Whether it was taken, and given to nobody: then it goes back as it was.
+    pub(crate) unseen: bool,
 }
 
 impl Entry {
@@ -105,6 +107,16 @@ impl Held {
             Some(entry.clone())
         };
         numbers.into_iter().map(mark).collect()
+    }
+
+    /// Marks deliveries as given to nobody.
+    pub(crate) fn unseen(&self, numbers: impl Iterator<Item = u64>) {
+        let mut entries = self.lock();
+        for number in numbers {
+            if let Some(entry) = entries.get_mut(&number) {
+                entry.unseen = true;
+            }
+        }
     }
 
     /// Deliveries that were not settled after all.

@@ -62,7 +62,7 @@ impl Shared {
             let mut entries = Entries::default();
             for ((number, entry), envelope) in chunk.iter().zip(envelopes) {
                 if let Some(envelope) = envelope {
-                    entries.hand_back(&self.held.tag(*number), entry, &envelope);
+                    entries.hand_back(&self.held.tag(*number), *number, entry, &envelope);
                 }
             }
             if let Err(error) = entries.carry_out_each(self, link, operation).await {
@@ -91,11 +91,15 @@ impl Shared {
 
 impl Entries {
     /// `value` is what `unacked` has of it.
-    fn hand_back(&mut self, tag: &str, entry: &Entry, value: &[u8]) {
+    fn hand_back(&mut self, tag: &str, number: u64, entry: &Entry, value: &[u8]) {
         let source = &entry.source;
         let envelope = source.envelope(value);
-        let stamp = Stamp { order: entry.order, deliveries: entry.deliveries };
-        self.back(tag, "", (&source.list, &[]), entry.order, &envelope::handed_back(envelope, stamp));
+        let envelope = if entry.unseen {
+            envelope::stamped(envelope, &entry.first_stamp(number))
+        } else {
+            envelope::handed_back(envelope, Stamp { order: entry.order, deliveries: entry.deliveries })
+        };
+        self.back(tag, "", (&source.list, &[]), entry.order, &envelope);
     }
 }
 
@@ -134,7 +138,7 @@ impl Settler {
                 }
             },
             Verb::Reject(Requeue::Yes) => match value {
-                Some(value) => entries.hand_back(&tag, entry, value),
+                Some(value) => entries.hand_back(&tag, settlement.tag.0, entry, value),
                 // Gone by now: the script passes it over.
                 None => entries.ack(&tag),
             },

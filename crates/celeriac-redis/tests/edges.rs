@@ -5,12 +5,12 @@ mod common;
 
 use std::time::Duration;
 
-use celeriac_broker::{Destination, ExchangeKind, Outgoing, QueueSpec, Requeue, Verb, settle_all};
+use celeriac_broker::{Consumer, Delivery, Destination, ExchangeKind, Outgoing, QueueSpec, Requeue, Verb, settle_all};
 use celeriac_core::{ExchangeName, Message, RoutingKey, Timestamp};
-use celeriac_redis::RedisConfig;
+use celeriac_redis::{RedisConfig, RedisStore};
 use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::RedisServer;
-use celeriac_testkit::soon;
+use celeriac_testkit::{PATIENCE, eventually, soon};
 use common::*;
 
 fn envelope(body: &str, queue: &str) -> String {
@@ -31,18 +31,14 @@ fn via(proxy: &FaultProxy) -> RedisConfig {
     RedisConfig::from_url(&format!("redis://{}", proxy.address())).unwrap().lease(LEASE)
 }
 
-#[tokio::test]
-async fn what_comes_after_recv_was_dropped_is_held_all_the_same() {
-    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
-    let (store, other) = (open(config(&server)).await, open(config(&server)).await);
-    let mut idle = consumer(&store, &jobs).await;
-    let mut greedy = consumer(&other, &jobs).await;
-    // Until a `recv` is dropped between the taking and the answer.
+/// Publishes, and drops a `recv` between the taking and the answer. Nothing but what was taken is left.
+async fn drop_recv(server: &RedisServer, store: &RedisStore, idle: &mut Box<dyn Consumer>) {
+    let jobs = queue("jobs");
     let mut round = 0;
-    while ask(&server, &["HLEN", "unacked"]).await == "0" {
+    while ask(server, &["HLEN", "unacked"]).await == "0" {
         round += 1;
         assert!(round < 1_000, "no `recv` was dropped in the middle");
-        publish(&store, &jobs, &["x"]).await;
+        publish(store, &jobs, &["x"]).await;
         let polled = tokio::time::timeout(Duration::from_micros(50), idle.recv(ONE)).await;
         if let Ok(came) = polled {
             for delivery in came.unwrap() {
@@ -51,10 +47,78 @@ async fn what_comes_after_recv_was_dropped_is_held_all_the_same() {
         }
     }
     server.command(&["DEL", "jobs"]).await;
-    none(&mut greedy, LEASE * 4).await;
+}
+
+#[tokio::test]
+async fn what_comes_after_recv_was_dropped_is_for_the_next_one() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server)).await;
+    let mut idle = consumer(&store, &jobs).await;
+    drop_recv(&server, &store, &mut idle).await;
     let delivery = one(&mut idle).await;
     assert!(!delivery.redelivered);
     delivery.ack().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_and_is_not_picked_up_goes_back_for_others() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let (store, other) = (open(config(&server).lease(LONG)).await, open(config(&server)).await);
+    let mut idle = consumer(&store, &jobs).await;
+    let mut other = consumer(&other, &jobs).await;
+    drop_recv(&server, &store, &mut idle).await;
+    let delivery = one(&mut other).await;
+    assert!(as_new(&delivery), "nobody was given it before: {delivery:?}");
+    delivery.ack().await.unwrap();
+    publish(&store, &jobs, &["y"]).await;
+    assert_eq!(text(&one(&mut idle).await), "y");
+}
+
+fn as_new(delivery: &Delivery) -> bool {
+    !delivery.redelivered && delivery.delivery_count == Some(1)
+}
+
+/// Publishes 2,000 messages, and takes some, so that the next are on their way. With what was taken.
+async fn ahead(store: &RedisStore, busy: &mut Box<dyn Consumer>) -> (Vec<String>, Vec<Delivery>) {
+    let bodies: Vec<String> = (0..2_000).map(|number| number.to_string()).collect();
+    publish(store, &queue("jobs"), &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut held = Vec::new();
+    // After the first it is known that there is a lot.
+    for _ in 0..3 {
+        held.extend(soon(busy.recv(MANY)).await.unwrap());
+    }
+    (bodies, held)
+}
+
+#[tokio::test]
+async fn what_a_consumer_that_is_dropped_has_asked_for_ahead_goes_back_as_it_was() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let store = open(config(&server).lease(LONG)).await;
+    let mut busy = consumer(&store, &jobs).await;
+    let (bodies, mut held) = ahead(&store, &mut busy).await;
+    drop(busy);
+    held.extend(several(&mut consumer(&store, &jobs).await, bodies.len() - held.len()).await);
+    assert!(held.iter().all(as_new));
+    let mut bodies_held: Vec<_> = held.iter().map(text).collect();
+    bodies_held.sort_by_key(|body| body.parse::<usize>().unwrap());
+    assert_eq!(bodies_held, bodies);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_ahead_goes_back_in_its_order_unless_it_is_picked_up() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    let (store, other) = (open(config(&server).lease(LONG)).await, open(config(&server).lease(LONG)).await);
+    let mut busy = consumer(&store, &jobs).await;
+    let (bodies, mut held) = ahead(&store, &mut busy).await;
+    let known = held.len();
+    eventually(PATIENCE, async || ask(&server, &["HLEN", "unacked"]).await.parse::<usize>().unwrap() > known).await;
+    until(&server, &["HLEN", "unacked"], &known.to_string()).await;
+    held.extend(several(&mut consumer(&other, &jobs).await, bodies.len() - known).await);
+    assert_eq!(held.iter().map(text).collect::<Vec<_>>(), bodies);
+    assert!(held.iter().all(as_new));
+    let more = soon(busy.recv(MANY));
+    publish(&store, &jobs, &["more"]).await;
+    assert_eq!(text(&more.await.unwrap()[0]), "more");
 }
 
 #[tokio::test]

@@ -1,15 +1,17 @@
 -- Takes up to so many messages, and records who holds them, in one step.
 --
 -- KEYS: unacked, unacked_index, taken, parked index, marks
--- ARGV: slot, call, whether it is another try, tag prefix, limit, most bytes, lease in seconds, separator, number of queues,
+-- ARGV: slot, call, whether it is another try, tag prefix, limit, about the most bytes, but so many messages, or about so many bytes,
+--       lease in seconds, separator, number of queues,
 --       for each queue: name, list of step 0, parked,
 --       for each list, in the order to read them: list, the end of its hash values
--- Returns: the number of the first taken, microseconds until the next is due or -1, what went wrong,
+-- Returns: the number of the first taken, microseconds until the next is due or -1, what went wrong, 1 if it stopped at the most,
 --          then for each list that gave any: {its place from 0, message, ...}; a message that is gone again is false
 local unacked, index, taken, parked_index, marks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local slot, call, again, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local left, room, lease, separator, queues = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
-local first_list = 10 + 3 * queues
+local left, room, few, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local lease, separator, queues = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])
+local first_list = 12 + 3 * queues
 expected = { unacked, 'hash', index, 'zset', taken, 'number', parked_index, 'zset' }
 local lists = (#ARGV - first_list + 1) / 2
 
@@ -20,7 +22,7 @@ local score = string.format('%.6f', at / 1000000 + lease)
 -- What a try took whose answer was lost is handed out again, under a new lease. A mark is: call:first number:place,size:place,size:...
 local function take_again(mark)
   local first, parts = string.match(mark, '^[^:]*:(%d+):(.*)$')
-  local number, reply = tonumber(first), { first, 0, {} }
+  local number, reply = tonumber(first), { first, 0, {}, 1 }
   for place, size in string.gmatch(parts, '(%d+),(%d+):') do
     local came, tail = { tonumber(place) }, ARGV[first_list + tonumber(place) * 2 + 1]
     for i = 1, tonumber(size) do
@@ -40,10 +42,10 @@ if again == '1' then
   if mark and string.sub(mark, 1, #call + 1) == call .. ':' then return take_again(mark) end
 end
 
-local reply = { '0', -1, {} }
+local reply = { '0', -1, {}, 0 }
 if redis.call('EXISTS', parked_index) == 1 then
   local next_due = false
-  for cursor = 10, first_list - 1, 3 do
+  for cursor = 12, first_list - 1, 3 do
     local parked, due = ARGV[cursor + 2], false
     if is_sorted(parked) then
       due = move_due(parked, parked_index, ARGV[cursor], ARGV[cursor + 1], separator, at)
@@ -117,9 +119,11 @@ for i = 0, lists - 1 do
     end
     redis.call('LTRIM', list, 0, -(size + 1))
     left = left - size
-    room = room - bytes
+    -- The very first tells whether they are small.
+    room = math.max(room, math.min(few * bytes, most)) - bytes
+    few = 0
     if size < chunk then break end
-    chunk = math.max(1, math.floor(room / (bytes / size + 1)))
+    chunk = math.max(1, math.ceil(room * size / bytes))
   end
   if came then
     there = there - 1
@@ -127,6 +131,7 @@ for i = 0, lists - 1 do
     mark = mark .. string.format('%d,%d:', i, #came - 1)
   end
 end
+if left == 0 or room <= 0 then reply[4] = 1 end
 if first and redis.pcall('HSET', marks, slot, call .. ':' .. first .. ':' .. mark) == 1 then
   redis.call('EXPIRE', marks, 600)
 end

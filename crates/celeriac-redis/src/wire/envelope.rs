@@ -10,7 +10,7 @@ use celeriac_core::{ExchangeName, Message, RoutingKey};
 
 pub(crate) use decode::decode;
 pub(crate) use encode::encode;
-pub(crate) use handed_back::handed_back;
+pub(crate) use handed_back::{handed_back, stamped};
 
 /// Stands for no content type at all.
 ///

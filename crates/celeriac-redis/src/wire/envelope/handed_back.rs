@@ -15,6 +15,14 @@ pub(crate) fn handed_back(data: &[u8], stamp: Stamp) -> Vec<u8> {
     std::str::from_utf8(data).ok().and_then(|text| changed(text, stamp)).unwrap_or_else(|| data.to_vec())
 }
 
+/// The envelope with this end, or as it is if there is none or it is no object.
+pub(crate) fn stamped(data: &[u8], ending: &str) -> Vec<u8> {
+    match data.strip_suffix(b"}") {
+        Some(inside) if !ending.is_empty() => [inside, ending.as_bytes()].concat(),
+        _ => data.to_vec(),
+    }
+}
+
 fn changed(text: &str, stamp: Stamp) -> Option<Vec<u8>> {
     let mut edits = Edits::default();
     let mut reader = Reader::new(text);
