@@ -1,13 +1,26 @@
-//! Keeping the write-ahead log short. SQLite begins it anew only in an instant when nobody reads from it; while somebody
-//! always does, that instant has to be brought about.
+//! Keeping the write-ahead log short. Its pages are copied to the database behind the writer's back; SQLite begins the log anew only in an
+//! instant when all of it is copied and nobody reads from it, and while somebody always does, that instant has to be brought about.
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rusqlite::Connection;
+
 use crate::error::Outcome;
+use crate::shared::Shared;
 use crate::writer::Writer;
+
+/// Pages of the log, of 4 KiB, from which on they are copied: many at a time, for each time waits for the disk, and what was written often is
+/// copied once.
+const MANY: i64 = if cfg!(test) { 250 } else { 4_000 };
+
+/// Pages of the log from which on the writer itself copies them, if those who should do not keep up.
+pub(crate) const TOO_MANY: i64 = 3 * MANY;
 
 /// Bytes of the log from which on it is begun anew. Without readers SQLite does that by itself, long before.
 const LONG: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
@@ -24,23 +37,90 @@ pub(crate) struct Log {
     commits: u32,
     /// Above that many bytes something is done.
     limit: u64,
+    /// Above that many pages they are copied.
+    pages: i64,
+    copier: Option<Copier>,
 }
 
 impl Log {
     pub(crate) fn new(database: &std::path::Path) -> Self {
         let mut path = database.to_owned().into_os_string();
         path.push("-wal");
-        Self { path: path.into(), commits: 0, limit: LONG }
+        Self { path: path.into(), commits: 0, limit: LONG, pages: MANY, copier: None }
     }
 
     fn size(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |file| file.len())
     }
+
+    /// Ends the thread, if there is one, and waits for it: it has the database open.
+    pub(crate) fn stop(&mut self) {
+        self.copier = None;
+    }
+}
+
+/// A thread that copies pages from the log to the database, while the writer goes on.
+#[derive(Debug)]
+struct Copier {
+    /// `None` once it is to end.
+    orders: Option<SyncSender<()>>,
+    copied: Receiver<()>,
+    /// Whether it is at it.
+    busy: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Copier {
+    fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
+        let (orders, queue) = mpsc::sync_channel::<()>(1);
+        let (done, copied) = mpsc::sync_channel(1);
+        let shared = Arc::clone(shared);
+        let run = move || {
+            while queue.recv().is_ok() {
+                // Then what came meanwhile, which is little.
+                let outcome = shared.read(copy).and_then(|()| shared.read(copy));
+                if let Err(fault) = outcome {
+                    let error = fault.explain("checkpoint", &shared.place.path);
+                    tracing::debug!(error = %error.report(), "the writer copies the log itself");
+                }
+                if done.send(()).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("celeriac-copy".to_owned()).spawn(run)?;
+        Ok(Self { orders: Some(orders), copied, busy: false, thread: Some(thread) })
+    }
+}
+
+impl Drop for Copier {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // It has told whatever went wrong.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Copies what can be copied without waiting for anybody.
+fn copy(connection: &Connection) -> Outcome {
+    connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
+    Ok(())
+}
+
+/// The pages of the log.
+fn pages(connection: &Connection) -> Outcome<i64> {
+    Ok(connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?)
 }
 
 impl Writer {
     /// Called after every commit.
     pub(crate) fn shorten_log(&mut self) {
+        if let Err(fault) = self.copy_log() {
+            let error = fault.explain("checkpoint", &self.opened.place.path);
+            tracing::debug!(error = %error.report(), "the write-ahead log cannot be copied; SQLite does it by itself");
+        }
         self.log.commits += 1;
         if self.log.commits < COMMITS {
             return;
@@ -60,6 +140,37 @@ impl Writer {
                 tracing::warn!(error = %error.report(), size, "the write-ahead log cannot be shortened");
             }
         }
+    }
+
+    /// Has the log copied once there is enough of it, and copies the last of it once that is done: then it can be begun anew.
+    fn copy_log(&mut self) -> Outcome {
+        let (log, connection) = (&mut self.log, &self.opened.connection);
+        if let Some(copier) = &mut log.copier
+            && copier.busy
+        {
+            match copier.copied.try_recv() {
+                Ok(()) => copier.busy = false,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => log.copier = None,
+            }
+            copy(connection)?;
+            // While somebody reads from it, it is not begun anew, and all that is copied would be copied again.
+            log.pages = pages(connection)? + MANY;
+            return Ok(());
+        }
+        let pages = pages(connection)?;
+        if pages < MANY {
+            log.pages = MANY;
+        }
+        if pages < log.pages {
+            return Ok(());
+        }
+        let copier = match &mut log.copier {
+            Some(copier) => copier,
+            none => none.insert(Copier::start(&self.shared)?),
+        };
+        copier.busy = copier.orders.as_ref().is_some_and(|orders| orders.try_send(()).is_ok());
+        Ok(())
     }
 
     fn restart_log(&mut self) -> Outcome<bool> {

@@ -12,6 +12,7 @@ use celeriac_core::{Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::checkpoint::TOO_MANY;
 use crate::config::{Durability, SqliteConfig};
 use crate::error::{Fault, Outcome};
 use crate::news::Mark;
@@ -321,8 +322,8 @@ fn connect(path: &Path, config: &SqliteConfig, create: bool) -> Outcome<Connecti
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -16_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    // Pages of 4 KiB: fewer and larger checkpoints, each of which waits for the disk.
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    // Only where the pages of the log are not copied in time by those who should.
+    connection.pragma_update(None, "wal_autocheckpoint", TOO_MANY)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)

@@ -133,6 +133,42 @@ async fn the_log_stays_short_while_others_read_all_the_time() {
     readers.abort_all();
 }
 
+/// Sizes of the database and of its log, in bytes; `None` if there is no such file.
+fn sizes(directory: &tempfile::TempDir) -> [Option<u64>; 2] {
+    ["jobs.db", "jobs.db-wal"].map(|name| Some(std::fs::metadata(directory.path().join(name)).ok()?.len()))
+}
+
+#[tokio::test]
+async fn the_log_is_copied_before_sqlite_would_do_it_and_then_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(&directory).await;
+    // More pages than are copied, and fewer than SQLite itself copies.
+    store.broker().publish(vec![message(1_500_000)]).await.unwrap();
+    eventually(PATIENCE, async || sizes(&directory)[0] > Some(1_400_000)).await;
+    for _ in 0..20 {
+        let before = sizes(&directory)[0];
+        store.broker().publish(vec![message(1_500_000)]).await.unwrap();
+        eventually(PATIENCE, async || {
+            // The writer copies the last of it, as other work is done.
+            store.broker().publish(vec![message(1)]).await.unwrap();
+            sizes(&directory)[0] > before.map(|size| size + 1_400_000)
+        })
+        .await;
+    }
+    assert!(sizes(&directory)[1] < Some(4_000_000), "{:?}", sizes(&directory));
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_the_log_when_a_store_is_closed_while_it_is_copied() {
+    for _ in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        store.broker().publish(vec![message(2_000_000)]).await.unwrap();
+        store.close().await.unwrap();
+        assert_eq!(sizes(&directory)[1], None);
+    }
+}
+
 #[tokio::test]
 async fn a_writing_thread_that_ends_leaves_nobody_waiting() {
     let directory = tempfile::tempdir().unwrap();
