@@ -29,7 +29,7 @@ use crate::wire::json;
 const RECEIVE: &str = "receive";
 
 /// The most messages that are taken by one call: the server serves nobody else meanwhile.
-const MOST: usize = 256;
+const MOST: usize = 128;
 /// About the most bytes that are taken by one call, where messages are small. The server writes no more than 64 KiB to a connection before it
 /// looks at its others and carries out what they ask: an answer that is larger is held up by the calls after it, and both come at once.
 const PIECE: usize = 56 << 10;
@@ -162,23 +162,19 @@ struct Taken {
     wrong: Vec<String>,
 }
 
-/// Deliveries that nobody has been given. Dropped, they go back as if they had never been taken.
+/// Deliveries that nobody has been given, with their numbers. Dropped, they go back as if they had never been taken.
 struct Unseen {
     inner: Arc<Inner>,
-    deliveries: VecDeque<Delivery>,
+    deliveries: VecDeque<(u64, Delivery)>,
 }
 
 impl Unseen {
     /// Up to `limit` of them, to be given to somebody.
     fn give(&mut self, limit: usize) -> Vec<Delivery> {
-        self.deliveries.drain(..limit.min(self.deliveries.len())).collect()
-    }
-}
-
-impl Drop for Unseen {
-    fn drop(&mut self) {
-        let receipts: Vec<Receipt> = self.deliveries.drain(..).map(Delivery::into_receipt).collect();
-        self.inner.shared.held.unseen(receipts.iter().map(|receipt| receipt.tag().0));
+        let given = self.deliveries.drain(..limit.min(self.deliveries.len()));
+        let (numbers, deliveries): (Vec<u64>, Vec<Delivery>) = given.unzip();
+        self.inner.shared.held.give(&numbers);
+        deliveries
     }
 }
 
@@ -263,10 +259,18 @@ impl RedisConsumer {
         drop(waiting);
         let mut came = locked(&came);
         let Some(Ok(taken)) = &mut *came else {
-            self.pending.pop_front();
-            // What has gone back is there, for whoever is first.
+            let failed = came.take();
+            drop(came);
+            match failed {
+                Some(Err(error)) => {
+                    self.pending.pop_front();
+                    return Err(error);
+                }
+                // It has gone back, and so does what was asked for after it: else that would come before it.
+                _ => self.pending.clear(),
+            }
             self.likely = true;
-            return came.take().map_or(Ok(Vec::new()), |failed| failed.map(|_| Vec::new()));
+            return Ok(Vec::new());
         };
         let given = taken.unseen.give(limit);
         self.learn(taken, given.is_empty());
@@ -295,7 +299,9 @@ impl RedisConsumer {
 
     /// Makes as many calls as are worth it, for no more messages than `limit` with those that are on their way.
     fn ask(&mut self, limit: usize) {
-        let calls = if self.plenty { CALLS } else { 1 };
+        // What goes back has to be there first, and a call waits for that: the next might overtake it.
+        let calm = *self.inner.shared.returning.borrow() == 0;
+        let calls = if self.plenty && calm { CALLS } else { 1 };
         while self.pending.len() < calls {
             let coming: usize = self.pending.iter().map(|call| call.limit).sum();
             let limit = limit.saturating_sub(coming).min(MOST);
@@ -309,7 +315,7 @@ impl RedisConsumer {
             let taking: Taking = Box::pin(async move { reader.take(&inner, &settler, turn, limit).await });
             let mut call = Call { limit, place: Place::Here(taking) };
             if calls > 1 {
-                // It is sent before the one after it.
+                // In this order they are carried out, unless the connection is lost.
                 call.begin();
             }
             self.pending.push_back(call);
@@ -342,6 +348,8 @@ impl Reader {
         let mut returning = shared.returning.subscribe();
         let _ = timeout(PROMISE, returning.wait_for(|count| *count == 0)).await;
         let _taking = inner.taking();
+        // Once it is closed, nobody would renew what is taken.
+        inner.check_open(Half::Broker, RECEIVE)?;
         let asked = Instant::now();
         let slot = shared.slots.take();
         let command = |again: bool| {
@@ -391,7 +399,7 @@ impl Reader {
                 if let Value::BulkString(item) = item {
                     let (delivery, entry) = read_item(settler, source, number, item, asked);
                     entries.push((number, entry));
-                    deliveries.push_back(delivery);
+                    deliveries.push_back((number, delivery));
                 }
                 number += 1;
             }
@@ -433,7 +441,7 @@ fn read_item(
         unreadable,
         renewed: asked,
         settling: false,
-        unseen: false,
+        unseen: true,
     };
     match envelope::decode(&item) {
         Ok(read) => {

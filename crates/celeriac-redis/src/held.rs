@@ -47,7 +47,7 @@ pub(crate) struct Entry {
     pub(crate) renewed: Instant,
     /// Whether it is being settled: then it may be gone at any moment.
     pub(crate) settling: bool,
-    /// Whether it was taken, and given to nobody: then it goes back as it was.
+    /// Whether it was given to nobody so far: then it goes back as it was.
     pub(crate) unseen: bool,
 }
 
@@ -109,12 +109,12 @@ impl Held {
         numbers.into_iter().map(mark).collect()
     }
 
-    /// Marks deliveries as given to nobody.
-    pub(crate) fn unseen(&self, numbers: impl Iterator<Item = u64>) {
+    /// Marks deliveries as given to somebody.
+    pub(crate) fn give(&self, numbers: &[u64]) {
         let mut entries = self.lock();
         for number in numbers {
-            if let Some(entry) = entries.get_mut(&number) {
-                entry.unseen = true;
+            if let Some(entry) = entries.get_mut(number) {
+                entry.unseen = false;
             }
         }
     }

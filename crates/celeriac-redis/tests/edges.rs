@@ -10,7 +10,7 @@ use celeriac_core::{ExchangeName, Message, RoutingKey, Timestamp};
 use celeriac_redis::{RedisConfig, RedisStore};
 use celeriac_testkit::proxy::FaultProxy;
 use celeriac_testkit::server::RedisServer;
-use celeriac_testkit::{PATIENCE, eventually, soon};
+use celeriac_testkit::soon;
 use common::*;
 
 fn envelope(body: &str, queue: &str) -> String {
@@ -105,13 +105,34 @@ async fn what_a_consumer_that_is_dropped_has_asked_for_ahead_goes_back_as_it_was
 }
 
 #[tokio::test]
+async fn what_was_asked_for_ahead_of_a_store_that_is_closed_goes_back_as_it_was() {
+    let (server, jobs) = (RedisServer::start().await, queue("jobs"));
+    for _ in 0..5 {
+        server.command(&["FLUSHALL"]).await;
+        let store = open(config(&server).lease(LONG)).await;
+        let mut busy = consumer(&store, &jobs).await;
+        let (bodies, held) = ahead(&store, &mut busy).await;
+        let (known, count) = (held.len(), bodies.len());
+        for delivery in held {
+            delivery.ack().await.unwrap();
+        }
+        store.close().await.unwrap();
+        assert_eq!(ask(&server, &["HLEN", "unacked"]).await, "0");
+        let other = open(config(&server).lease(LONG)).await;
+        let came = several(&mut consumer(&other, &jobs).await, count - known).await;
+        assert!(came.iter().all(as_new));
+        drop(busy);
+        other.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_was_asked_for_ahead_goes_back_in_its_order_unless_it_is_picked_up() {
     let (server, jobs) = (RedisServer::start().await, queue("jobs"));
     let (store, other) = (open(config(&server).lease(LONG)).await, open(config(&server).lease(LONG)).await);
     let mut busy = consumer(&store, &jobs).await;
     let (bodies, mut held) = ahead(&store, &mut busy).await;
     let known = held.len();
-    eventually(PATIENCE, async || ask(&server, &["HLEN", "unacked"]).await.parse::<usize>().unwrap() > known).await;
     until(&server, &["HLEN", "unacked"], &known.to_string()).await;
     held.extend(several(&mut consumer(&other, &jobs).await, bodies.len() - known).await);
     assert_eq!(held.iter().map(text).collect::<Vec<_>>(), bodies);
@@ -180,7 +201,7 @@ async fn many_that_a_dead_python_worker_held_come_back_in_order() {
     let _sweeping = consumer(&store, &queue("other")).await;
     until(&server, &["LLEN", "jobs"], "200").await;
     let mut consumer = consumer(&store, &jobs).await;
-    let came = soon(consumer.recv(MANY)).await.unwrap();
+    let came = several(&mut consumer, 200).await;
     assert_eq!(came.iter().map(text).collect::<Vec<_>>(), (0..200).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 

@@ -1,5 +1,6 @@
-//! Keeping the write-ahead log short. Its pages are copied to the database behind the writer's back; SQLite begins the log anew only in an
-//! instant when all of it is copied and nobody reads from it, and while somebody always does, that instant has to be brought about.
+//! Keeping the write-ahead log short. Most of its pages are copied to the database behind the writer's back; the writer copies the last of them
+//! and waits for the disk, for SQLite does that when none are left, and nobody else can see to it that none come. SQLite begins the log anew in
+//! an instant when all of it is copied and nobody reads from it; while somebody always does, that instant has to be brought about.
 
 use std::fs;
 use std::path::PathBuf;
@@ -37,8 +38,6 @@ pub(crate) struct Log {
     commits: u32,
     /// Above that many bytes something is done.
     limit: u64,
-    /// Above that many pages they are copied.
-    pages: i64,
     copier: Option<Copier>,
 }
 
@@ -46,16 +45,11 @@ impl Log {
     pub(crate) fn new(database: &std::path::Path) -> Self {
         let mut path = database.to_owned().into_os_string();
         path.push("-wal");
-        Self { path: path.into(), commits: 0, limit: LONG, pages: MANY, copier: None }
+        Self { path: path.into(), commits: 0, limit: LONG, copier: None }
     }
 
     fn size(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |file| file.len())
-    }
-
-    /// Ends the thread, if there is one, and waits for it: it has the database open.
-    pub(crate) fn stop(&mut self) {
-        self.copier = None;
     }
 }
 
@@ -109,9 +103,13 @@ fn copy(connection: &Connection) -> Outcome {
     Ok(())
 }
 
-/// The pages of the log.
-fn pages(connection: &Connection) -> Outcome<i64> {
-    Ok(connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?)
+/// The version of SQLite from which on it tells about the log without copying it: else it copies by itself.
+const TELLS: i32 = 3_051_000;
+
+/// The pages of the log that were not copied so far.
+fn waiting(connection: &Connection) -> Outcome<i64> {
+    let mut look = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+    Ok(look.query_row([], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))?)
 }
 
 impl Writer {
@@ -153,16 +151,13 @@ impl Writer {
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => log.copier = None,
             }
-            copy(connection)?;
-            // While somebody reads from it, it is not begun anew, and all that is copied would be copied again.
-            log.pages = pages(connection)? + MANY;
-            return Ok(());
+            // ORDERING: as where a transaction begins: this takes its time.
+            self.shared.writing.store(true, Ordering::Relaxed);
+            let copied = copy(connection);
+            self.shared.writing.store(false, Ordering::Relaxed);
+            return copied;
         }
-        let pages = pages(connection)?;
-        if pages < MANY {
-            log.pages = MANY;
-        }
-        if pages < log.pages {
+        if rusqlite::version_number() < TELLS || waiting(connection)? < MANY {
             return Ok(());
         }
         let copier = match &mut log.copier {
@@ -171,6 +166,14 @@ impl Writer {
         };
         copier.busy = copier.orders.as_ref().is_some_and(|orders| orders.try_send(()).is_ok());
         Ok(())
+    }
+
+    /// Ends the thread that copies, if there is one, and waits for it: it has the database open.
+    pub(crate) fn stop_copying(&mut self) {
+        // ORDERING: as where a transaction begins: this takes its time.
+        self.shared.writing.store(true, Ordering::Relaxed);
+        self.log.copier = None;
+        self.shared.writing.store(false, Ordering::Relaxed);
     }
 
     fn restart_log(&mut self) -> Outcome<bool> {

@@ -196,9 +196,10 @@ impl Shared {
             None => schema::reader(&self.place, &self.config)?,
         };
         let outcome = work(&connection);
-        if outcome.is_ok() && !self.stopped() {
+        if outcome.is_ok() {
             let mut readers = lock(&self.readers);
-            if readers.len() < MOST_READERS {
+            // Asked for only now: whoever stops the store clears them afterwards.
+            if readers.len() < MOST_READERS && !self.stopped() {
                 readers.push(connection);
             }
         }

@@ -202,7 +202,7 @@ impl Writer {
         };
         self.shared.stop();
         self.leave();
-        self.log.stop();
+        self.stop_copying();
         // The file is released before anybody is told so.
         drop(self);
         if let Some(stopped) = stopped {
