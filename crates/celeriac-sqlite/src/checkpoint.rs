@@ -1,6 +1,6 @@
-//! Keeping the write-ahead log short. Most of its pages are copied to the database behind the writer's back; the writer copies the last of them
-//! and waits for the disk, for SQLite does that when none are left, and nobody else can see to it that none come. SQLite begins the log anew in
-//! an instant when all of it is copied and nobody reads from it; while somebody always does, that instant has to be brought about.
+//! Keeping the write-ahead log short. Most of its pages are copied to the database behind the writer's back; the writer copies the last of them,
+//! for nobody else can see to it that no more come. SQLite begins the log anew in an instant when all of it is copied and nobody reads from it;
+//! while somebody always does, that instant has to be brought about.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,6 +22,10 @@ const MANY: i64 = if cfg!(test) { 250 } else { 4_000 };
 
 /// Pages of the log from which on the writer itself copies them, if those who should do not keep up.
 pub(crate) const TOO_MANY: i64 = 3 * MANY;
+
+/// How often the log is copied before the writer copies the rest. SQLite waits for the disk where nothing came while it copied: the less there
+/// is to copy, the likelier that is.
+const PASSES: u32 = 3;
 
 /// Bytes of the log from which on it is begun anew. Without readers SQLite does that by itself, long before.
 const LONG: u64 = if cfg!(test) { 4 << 20 } else { 64 << 20 };
@@ -71,8 +75,8 @@ impl Copier {
         let shared = Arc::clone(shared);
         let run = move || {
             while queue.recv().is_ok() {
-                // Then what came meanwhile, which is little.
-                let outcome = shared.read(copy).and_then(|()| shared.read(copy));
+                // All but the first have only what came meanwhile.
+                let outcome = (0..PASSES).try_for_each(|_| shared.read(copy));
                 if let Err(fault) = outcome {
                     let error = fault.explain("checkpoint", &shared.place.path);
                     tracing::debug!(error = %error.report(), "the writer copies the log itself");
