@@ -29,7 +29,7 @@ use crate::wire::json;
 const RECEIVE: &str = "receive";
 
 /// The most messages that are taken by one call: the server serves nobody else meanwhile.
-const MOST: usize = 128;
+const MOST: usize = 256;
 /// About the most bytes that are taken by one call, where messages are small. The server writes no more than 64 KiB to a connection before it
 /// looks at its others and carries out what they ask: an answer that is larger is held up by the calls after it, and both come at once.
 const PIECE: usize = 56 << 10;
