@@ -172,14 +172,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the thread that copies, if there is one, and waits for it: it has the database open.
-    pub(crate) fn stop_copying(&mut self) {
-        // ORDERING: as where a transaction begins: this takes its time.
-        self.shared.writing.store(true, Ordering::Relaxed);
-        self.log.copier = None;
-        self.shared.writing.store(false, Ordering::Relaxed);
-    }
-
     fn restart_log(&mut self) -> Outcome<bool> {
         // Another process may have done it meanwhile.
         if self.log.size() <= LONG {

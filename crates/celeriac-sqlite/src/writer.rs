@@ -202,7 +202,8 @@ impl Writer {
         };
         self.shared.stop();
         self.leave();
-        self.stop_copying();
+        // ORDERING: as where a transaction begins: to end the copying and the log takes its time.
+        self.shared.writing.store(true, Ordering::Relaxed);
         // The file is released before anybody is told so.
         drop(self);
         if let Some(stopped) = stopped {
